@@ -1,1 +1,295 @@
-"""placeholder."""
+"""How a check is declared, and the catalogue of all of them: beside this file there are only checks.
+
+A module ``rsa_close_primes.py`` declares exactly one check, id ``rsa-close-primes``, with one decorator; its module
+docstring is the check's page (sections of ``PAGE_SECTIONS``). Nothing is registered anywhere else.
+
+Four shapes, by what the check looks at (all return ``Verdict``; the engine verifies evidence, then makes findings):
+
+- ``key_check``: one key at a time, ``(key, context) -> Verdict | None``. Its optional array screen,
+  ``@check.screen``, ``(batch, context) -> rows`` picks the rows worth examining: it may over-select, never drop.
+- ``batch_check``: many keys of one type and size, ``(batch, context) -> iterator of (row, Verdict)``, where the
+  screen hands intermediate results to the proof.
+- ``certificate_check``: one item with its names, validity and signature, ``(items, context)`` likewise.
+- ``fleet_check``: the whole run, ``(fleet, context)`` likewise; rows are ordinals of items in the run.
+
+Checks never import each other: an overlap is declared by ``explained_by`` (a finding of those checks on the same
+item makes this check's finding superfluous). Work that several checks need is a shared column of the batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import pkgutil
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keyassay.certificates.batches import KeyBatch
+from keyassay.certificates.fleet import Fleet
+from keyassay.certificates.item import Item
+from keyassay.certificates.public_key import (
+    DsaPublicKey,
+    EcPublicKey,
+    OkpPublicKey,
+    PublicKey,
+    RsaPublicKey,
+)
+from keyassay.errors import KeyassayError
+from keyassay.findings import (
+    Classification,
+    Confidence,
+    EvidenceRefusedError,
+    Finding,
+    Profile,
+    Severity,
+    Verdict,
+)
+
+#: Sections that every check's page must have, in this order, each starting a line as "Weakness: ...".
+PAGE_SECTIONS = ("Weakness", "Method", "Cost", "Profiles", "Mistakes", "Blind spots", "Remedy")
+
+REASON_PREFIX = "CERTIFICATE_KEY_VULNERABILITY_"
+
+KeyType = type[RsaPublicKey] | type[EcPublicKey] | type[OkpPublicKey] | type[DsaPublicKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a check may know beside its input.
+
+    Attributes:
+        profile: how much work is allowed.
+        now: time of the assessment, seconds since 1970-01-01 UTC (one value for the whole run).
+        fleet_follows: fleet checks run after the keys; cheap by-products (small factors, known primes) may be
+            left to batch GCD.
+        key_count: how many keys the run is expected to hold, 0 if unknown; tables that take seconds to make
+            are made only where enough keys will use them.
+        cache: run-wide scratch per process, for tables.
+    """
+
+    profile: Profile = Profile.STANDARD
+    now: int = field(default_factory=lambda: int(time.time()))
+    fleet_follows: bool = False
+    key_count: int = 0
+    cache: dict[str, Any] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a check says of itself.
+
+    Attributes:
+        id: kebab case; the module's name with hyphens.
+        title: a few words for tables.
+        applies_to: key types, or () for certificate and fleet checks that take any.
+        classification, severity, confidence: the usual outcome; a verdict may differ.
+        profile: the cheapest profile in which the check does something.
+        version: rises when the check finds more or less, so that audits examine keys again.
+        since: the release that brought it.
+        references: papers, RFCs, CVEs; never empty.
+        reason_code: AWS's two codes for its CVEs, else derived from the id.
+        explained_by: ids of checks whose finding on the same item makes this one superfluous.
+    """
+
+    id: str
+    title: str
+    applies_to: tuple[KeyType, ...]
+    classification: Classification
+    severity: Severity
+    confidence: Confidence
+    profile: Profile
+    version: int
+    since: str
+    references: tuple[str, ...]
+    reason_code: str
+    explained_by: tuple[str, ...]
+
+    @property
+    def is_aws(self) -> bool:
+        """One of the two that Device Defender runs."""
+        return self.reason_code.startswith(REASON_PREFIX + "CVE-")
+
+
+B = TypeVar("B")
+Rows = NDArray[np.intp]
+Found = Iterator[tuple[int, Verdict]]
+
+
+@dataclass(frozen=True)
+class Check(Generic[B]):
+    """One check: metadata, page, and ``find``. Pickles as its id, so that workers load their own catalogue."""
+
+    metadata: Metadata
+    module: str
+    shape: str  # "key", "certificate" or "fleet"
+    _find: Callable[[B, Context], Iterable[tuple[int, Verdict]]]
+    #: shape "key" by ``key_check`` only: the examination of one key, and its screen if there is one.
+    examine: Callable[[Any, Context], Verdict | None] | None = None
+    screens: list[Callable[[Any, Context], Rows]] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """The check's id."""
+        return self.metadata.id
+
+    @property
+    def page(self) -> str:
+        """The documentation page: the module's docstring."""
+        return importlib.import_module(self.module).__doc__ or ""
+
+    def screen(self, function: Callable[[Any, Context], Rows]) -> Callable[[Any, Context], Rows]:
+        """Decorator: the array screen of a ``key_check``."""
+        self.screens.append(function)
+        return function
+
+    def find(self, subject: B, context: Context) -> Iterable[tuple[int, Verdict]]:
+        """Verdicts by row. Stops at nothing: hostile keys are the normal case."""
+        return self._find(subject, context)
+
+    def runs_in(self, profile: Profile) -> bool:
+        """Whether the profile includes this check."""
+        if profile is Profile.AWS:
+            return self.metadata.is_aws
+        return self.metadata.profile <= profile
+
+    def finding(self, subject: PublicKey | Item, verdict: Verdict) -> Finding:
+        """Make the finding, verifying its evidence.
+
+        Raises:
+            EvidenceRefusedError: the evidence does not hold; there is no finding.
+        """
+        meta = self.metadata
+        classification = verdict.classification or meta.classification
+        confidence = verdict.confidence or meta.confidence
+        if classification is Classification.BROKEN and confidence is Confidence.LIKELY:
+            raise EvidenceRefusedError(f"{meta.id}: broken needs proof, not likelihood")
+        if not verdict.evidence.proves(subject):
+            raise EvidenceRefusedError(f"{meta.id}: the evidence does not verify")
+        return Finding(
+            meta.id,
+            meta.version,
+            classification,
+            verdict.severity or meta.severity,
+            confidence,
+            meta.reason_code,
+            verdict.message,
+            verdict.evidence,
+        )
+
+    def __reduce__(self) -> tuple[Callable[[str], Check[Any]], tuple[str]]:
+        return (check, (self.metadata.id,))
+
+
+def _metadata(**given: Any) -> Metadata:
+    given.setdefault("reason_code", REASON_PREFIX + given["id"].upper().replace("-", "_"))
+    given.setdefault("explained_by", ())
+    given.setdefault("applies_to", ())
+    given.setdefault("version", 1)
+    given.setdefault("since", "0.1.0")
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", given["id"]):
+        raise KeyassayError(f"check id {given['id']!r} is not in kebab case")
+    return Metadata(**given)
+
+
+def key_check(**metadata: Any) -> Callable[[Callable[[Any, Context], Verdict | None]], Check[KeyBatch[Any]]]:
+    """Declare a check of single keys; keywords are ``Metadata``'s fields.
+
+    The decorated function gets a key of a type in ``applies_to`` and returns a verdict or None. Give it a
+    screen with ``@NAME.screen`` unless it costs a few microseconds or less.
+    """
+
+    def declare(function: Callable[[Any, Context], Verdict | None]) -> Check[KeyBatch[Any]]:
+        screens: list[Callable[[Any, Context], Rows]] = []
+
+        def find(batch: KeyBatch[Any], context: Context) -> Found:
+            rows: Iterable[int] = range(len(batch))
+            if screens:
+                rows = screens[0](batch, context).tolist()
+            for row in rows:
+                verdict = function(batch.key(row), context)
+                if verdict is not None:
+                    yield row, verdict
+
+        return Check(_metadata(**metadata), function.__module__, "key", find, function, screens)
+
+    return declare
+
+
+def batch_check(
+    **metadata: Any,
+) -> Callable[[Callable[[Any, Context], Iterable[tuple[int, Verdict]]]], Check[KeyBatch[Any]]]:
+    """Declare a check of many keys at once; the function yields ``(row, verdict)`` for a ``KeyBatch``."""
+
+    def declare(function: Callable[[Any, Context], Iterable[tuple[int, Verdict]]]) -> Check[KeyBatch[Any]]:
+        return Check(_metadata(**metadata), function.__module__, "key", function)
+
+    return declare
+
+
+def certificate_check(
+    **metadata: Any,
+) -> Callable[[Callable[[Sequence[Item], Context], Iterable[tuple[int, Verdict]]]], Check[Sequence[Item]]]:
+    """Declare a check of items (names, validity, signature); evidence is verified against the item."""
+
+    def declare(
+        function: Callable[[Sequence[Item], Context], Iterable[tuple[int, Verdict]]],
+    ) -> Check[Sequence[Item]]:
+        return Check(_metadata(**metadata), function.__module__, "certificate", function)
+
+    return declare
+
+
+def fleet_check(
+    **metadata: Any,
+) -> Callable[[Callable[[Fleet, Context], Iterable[tuple[int, Verdict]]]], Check[Fleet]]:
+    """Declare a check of the whole run; the function yields ``(ordinal, verdict)`` for items of the fleet.
+
+    Evidence is verified against the key of that item.
+    """
+
+    def declare(function: Callable[[Fleet, Context], Iterable[tuple[int, Verdict]]]) -> Check[Fleet]:
+        return Check(_metadata(**metadata), function.__module__, "fleet", function)
+
+    return declare
+
+
+@cache
+def catalogue() -> tuple[Check[Any], ...]:
+    """All checks, by id. Discovered from the modules beside this file.
+
+    Raises:
+        KeyassayError: a module declares no check, several, or one whose id is not the module's name.
+    """
+    found: list[Check[Any]] = []
+    for module in sorted(entry.name for entry in pkgutil.iter_modules(__path__)):
+        loaded = importlib.import_module(f"{__name__}.{module}")
+        declared = [value for value in vars(loaded).values() if isinstance(value, Check)]
+        if [one.id for one in declared] != [module.replace("_", "-")]:
+            raise KeyassayError(f"checks/{module}.py has to declare exactly one check of its own name")
+        found.extend(declared)
+    return tuple(sorted(found, key=lambda one: one.id))
+
+
+def check(check_id: str) -> Check[Any]:
+    """The check of that id.
+
+    Raises:
+        KeyassayError: there is none.
+    """
+    for one in catalogue():
+        if one.id == check_id:
+            return one
+    raise KeyassayError(f"there is no check {check_id!r}", "`keyassay checks` lists them")
+
+
+def catalogue_digest(checks: Iterable[Check[Any]] | None = None) -> str:
+    """Digest of ids and versions: says which catalogue a result came from (16 hex digits)."""
+    text = ",".join(f"{one.id}/{one.metadata.version}" for one in (catalogue() if checks is None else checks))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,149 @@
+"""Many keys of one type and one size, with the columns that several checks share, each made once.
+
+An RSA batch holds moduli of equal bit length, an EC batch keys of one curve. Checks ask for columns
+(``isqrt``, ``residues``, ...) and pay only for the first asking.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+import gmpy2
+import numpy as np
+from numpy.typing import NDArray
+
+from keyassay.certificates.public_key import (
+    DsaPublicKey,
+    EcPublicKey,
+    OkpPublicKey,
+    PublicKey,
+    RsaPublicKey,
+    UnsupportedPublicKey,
+)
+from keyassay.keymath import arrays
+
+K = TypeVar("K", bound="RsaPublicKey | EcPublicKey | OkpPublicKey | DsaPublicKey")
+T = TypeVar("T")
+
+
+class KeyBatch(Generic[K]):
+    """Keys of one type; ``keys`` in row order.
+
+    Attributes:
+        keys: the keys.
+        spki_sha256: digests of the subject public key infos if the caller has them, else None.
+    """
+
+    def __init__(self, keys: Sequence[K]) -> None:
+        """Keep the keys; columns are made on demand."""
+        self.keys = keys
+        self._columns: dict[Any, Any] = {}
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.keys)
+
+    def key(self, row: int) -> K:
+        """The key in that row."""
+        return self.keys[row]
+
+    def column(self, name: Any, make: Callable[[], T]) -> T:
+        """A column that several checks share: made at the first asking, under a name that says what it is."""
+        try:
+            return self._columns[name]  # type: ignore[no-any-return]
+        except KeyError:
+            made = self._columns[name] = make()
+            return made
+
+
+class RsaBatch(KeyBatch[RsaPublicKey]):
+    """RSA keys whose moduli all have ``bits`` bits (1 or more)."""
+
+    def __init__(self, keys: Sequence[RsaPublicKey]) -> None:
+        """Take keys of one modulus length; the caller groups (``group_keys``)."""
+        super().__init__(keys)
+        self.bits = keys[0].modulus.bit_length() if keys else 0
+
+    @cached_property
+    def moduli(self) -> list[gmpy2.mpz]:
+        """The moduli as gmpy2 integers."""
+        return [key.n for key in self.keys]
+
+    @cached_property
+    def matrix(self) -> NDArray[np.uint8]:
+        """Moduli as little-endian bytes, shape (rows, bytes), bytes a multiple of 8 (zeros on top)."""
+        return arrays.byte_matrix(self.moduli, (self.bits + 63) // 64 * 8)
+
+    @cached_property
+    def isqrt_scaled(self) -> list[gmpy2.mpz]:
+        """isqrt(N << 128): the square root with 64 bits after the point."""
+        return [gmpy2.isqrt(n << 128) for n in self.moduli]
+
+    @cached_property
+    def isqrt(self) -> list[gmpy2.mpz]:
+        """isqrt(N)."""
+        return [root >> 64 for root in self.isqrt_scaled]
+
+    def residues(self, moduli: tuple[int, ...]) -> NDArray[np.int64]:
+        """N modulo each of a few small moduli (each below 2^20), shape (rows, len(moduli)); exact."""
+        return self.column(("residues", moduli), lambda: arrays.residues(self.matrix, moduli))
+
+    @cached_property
+    def sha256_prefixes(self) -> NDArray[np.uint64]:
+        """First 8 bytes, big-endian, of SHA-256 of the bare modulus (big-endian, no leading zero)."""
+        size = (self.bits + 7) // 8
+        return np.array(
+            [
+                int.from_bytes(hashlib.sha256(key.modulus.to_bytes(size, "big")).digest()[:8], "big")
+                for key in self.keys
+            ],
+            dtype=np.uint64,
+        )
+
+
+class EcBatch(KeyBatch[EcPublicKey]):
+    """Elliptic curve keys of one curve name ("explicit" ones together)."""
+
+    def __init__(self, keys: Sequence[EcPublicKey]) -> None:
+        """Take keys of one curve; the caller groups (``group_keys``)."""
+        super().__init__(keys)
+        self.curve = keys[0].curve if keys else ""
+
+
+class OkpBatch(KeyBatch[OkpPublicKey]):
+    """Edwards or Montgomery keys of one type."""
+
+
+class DsaBatch(KeyBatch[DsaPublicKey]):
+    """DSA keys."""
+
+
+def group_keys(keys: Iterable[PublicKey | None]) -> list[tuple[KeyBatch[Any], NDArray[np.intp]]]:
+    """Group keys into batches of one type and size.
+
+    Args:
+        keys: keys in item order; None and unsupported ones are left out.
+
+    Returns:
+        (batch, positions of its rows in ``keys``), in order of first appearance.
+    """
+    groups: dict[tuple[str, Any], tuple[list[Any], list[int]]] = {}
+    for position, key in enumerate(keys):
+        if key is None or isinstance(key, UnsupportedPublicKey):
+            continue
+        size: Any = None
+        if isinstance(key, RsaPublicKey):
+            size = key.modulus.bit_length()
+        elif isinstance(key, EcPublicKey):
+            size = key.curve
+        members = groups.setdefault((key.type, size), ([], []))
+        members[0].append(key)
+        members[1].append(position)
+    shapes: dict[str, type[KeyBatch[Any]]] = {"rsa": RsaBatch, "ec": EcBatch, "dsa": DsaBatch}
+    return [
+        (shapes.get(kind, OkpBatch)(members), np.array(positions, dtype=np.intp))
+        for (kind, _), (members, positions) in groups.items()
+    ]

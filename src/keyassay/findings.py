@@ -1,0 +1,193 @@
+"""The vocabulary of results: finding, evidence, and the axes that rank them.
+
+A finding cannot exist unless its evidence verifies itself against the key (``Finding.make``). This module
+knows no check and no file: audits, interfaces and renderers share it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING
+
+from keyassay.certificates.public_key import PublicKey, RsaPublicKey
+
+if TYPE_CHECKING:
+    from keyassay.certificates.item import Item
+
+#: What evidence may hold: the renderer writes integers above 2^53 and bytes as hex.
+Value = str | int | float | bool | bytes | None | list["Value"] | dict[str, "Value"]
+
+
+class Classification(StrEnum):
+    """What a finding means for the key.
+
+    BROKEN: the private key can be computed, now or at a published practical cost, or no sound one can exist.
+    WEAK: below today's accepted minimum. NOTICE: worth knowing.
+    """
+
+    BROKEN = "broken"
+    WEAK = "weak"
+    NOTICE = "notice"
+
+    @property
+    def rank(self) -> int:
+        """0 for broken, larger is milder."""
+        return ("broken", "weak", "notice").index(self.value)
+
+
+class Severity(StrEnum):
+    """How urgent it is, in AWS IoT Device Defender's words."""
+
+    CRITICAL = "CRITICAL"
+    HIGH = "HIGH"
+    MEDIUM = "MEDIUM"
+    LOW = "LOW"
+
+    @property
+    def rank(self) -> int:
+        """0 for critical, larger is milder."""
+        return ("CRITICAL", "HIGH", "MEDIUM", "LOW").index(self.value)
+
+
+class Confidence(StrEnum):
+    """How sure it is.
+
+    PROVEN: the evidence yields the private key or an exact contradiction, and was verified.
+    CERTAIN: the bound on false positives is stated and at most 2^-40. LIKELY: never of class broken.
+    """
+
+    PROVEN = "proven"
+    CERTAIN = "certain"
+    LIKELY = "likely"
+
+
+class Profile(IntEnum):
+    """How much work a run may spend on a key; ordered, so that ``profile >= Profile.STANDARD`` reads well.
+
+    AWS runs the two checks of Device Defender only. FAST: tens of microseconds a key. STANDARD: up to about a
+    millisecond. DEEP: a stated budget per key.
+    """
+
+    AWS = 0
+    FAST = 1
+    STANDARD = 2
+    DEEP = 3
+
+    @property
+    def label(self) -> str:
+        """The name on the command line and in JSON."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a proof that a sceptic can repeat.
+
+    ``says`` is a sentence; ``command`` a shell command (openssl, bc, or python3 with its standard library) that
+    repeats it, or "" where reading suffices.
+    """
+
+    says: str
+    command: str = ""
+
+
+class Evidence(ABC):
+    """What supports a finding. Subclasses are frozen dataclasses, picklable, defined at module level."""
+
+    @abstractmethod
+    def proves(self, subject: PublicKey | Item) -> bool:
+        """Verify the evidence against the key (the item, for certificate checks), from scratch.
+
+        For confidence ``likely`` or a plain measurement: recompute it and confirm that it still holds.
+        """
+
+    @abstractmethod
+    def describe(self) -> Mapping[str, Value]:
+        """What anyone may see: never p, q, d, nonces or seeds."""
+
+    def secrets(self) -> Mapping[str, Value]:
+        """What ``--reveal`` and ``keyassay prove`` add: p, q, d, nonces, seeds. Empty where there is none."""
+        return {}
+
+    def steps(self, subject: PublicKey | Item) -> list[Step]:  # noqa: ARG002  subclasses use it
+        """Every step of the proof, for ``keyassay prove``; secrets may appear here."""
+        return [Step(f"{name} = {value!r}") for name, value in {**self.describe(), **self.secrets()}.items()]
+
+
+@dataclass(frozen=True)
+class Factor(Evidence):
+    """A proper factor of an RSA modulus: the private key follows by one division.
+
+    ``notes`` are public facts about how it was found (rounds, ratio, bits), JSON values.
+    """
+
+    factor: int
+    notes: Mapping[str, Value] = field(default_factory=dict)
+
+    def proves(self, subject: PublicKey | Item) -> bool:
+        """1 < factor < N and factor divides N."""
+        return (
+            isinstance(subject, RsaPublicKey)
+            and 1 < self.factor < subject.modulus
+            and subject.modulus % self.factor == 0
+        )
+
+    def describe(self) -> Mapping[str, Value]:
+        return {"proof": "factor", "factor_bits": int(self.factor).bit_length(), **self.notes}
+
+    def secrets(self) -> Mapping[str, Value]:
+        return {"factor": int(self.factor)}
+
+    def steps(self, subject: PublicKey | Item) -> list[Step]:
+        assert isinstance(subject, RsaPublicKey)
+        p = int(self.factor)
+        q = int(subject.modulus) // p
+        return [
+            Step(f"The modulus N has {subject.bits} bits: {subject.modulus:X}"),
+            Step(f"p = {p:X}"),
+            Step(f"q = {q:X}"),
+            Step(
+                "p times q is N (prints 0)",
+                f"echo 'ibase=16; {p:X} * {q:X} - {subject.modulus:X}' | BC_LINE_LENGTH=0 bc",
+            ),
+        ]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check says of one key; the engine makes a ``Finding`` of it.
+
+    ``message`` is one sentence for a tired engineer. The three axes default to the check's own.
+    """
+
+    message: str
+    evidence: Evidence
+    classification: Classification | None = None
+    severity: Severity | None = None
+    confidence: Confidence | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One weakness of one item, with evidence that was verified when the finding was made."""
+
+    check: str
+    version: int
+    classification: Classification
+    severity: Severity
+    confidence: Confidence
+    reason_code: str
+    message: str
+    evidence: Evidence
+
+    @property
+    def rank(self) -> tuple[int, int, str]:
+        """Sort key: worst first."""
+        return (self.classification.rank, self.severity.rank, self.check)
+
+
+class EvidenceRefusedError(Exception):
+    """Evidence did not verify: a defect in a check, reported as such and never as a finding."""
