@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keyassay.certificates.batches import KeyBatch
-from keyassay.certificates.fleet import Fleet
+from keyassay.certificates.fleet import Fleet, NotRun
 from keyassay.certificates.item import Item
 from keyassay.certificates.public_key import (
     DsaPublicKey,
@@ -72,6 +72,7 @@ class Context:
         key_count: how many keys the run is expected to hold, 0 if unknown; tables that take seconds to make
             are made only where enough keys will use them.
         cache: run-wide scratch per process, for tables.
+        notes: what checks left out and why, by ``leave_out``; the summary of the run shows it.
     """
 
     profile: Profile = Profile.STANDARD
@@ -79,6 +80,11 @@ class Context:
     fleet_follows: bool = False
     key_count: int = 0
     cache: dict[str, Any] = field(default_factory=dict, compare=False)
+    notes: set[NotRun] = field(default_factory=set, compare=False)
+
+    def leave_out(self, check_id: str, reason: str) -> None:
+        """Say that a check could not do its work (a list is missing, a table would not fit)."""
+        self.notes.add(NotRun(check_id, reason))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,7 @@ class Metadata:
         references: papers, RFCs, CVEs; never empty.
         reason_code: AWS's two codes for its CVEs, else derived from the id.
         explained_by: ids of checks whose finding on the same item makes this one superfluous.
+        any_size: also gets keys whose modulus or exponent exceeds the limits (no other check sees those).
     """
 
     id: str
@@ -110,6 +117,7 @@ class Metadata:
     references: tuple[str, ...]
     reason_code: str
     explained_by: tuple[str, ...]
+    any_size: bool = False
 
     @property
     def is_aws(self) -> bool:
