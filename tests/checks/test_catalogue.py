@@ -1,0 +1,223 @@
+"""Every check against its vectors, its page and hostile keys: what a new check gets without asking."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import gmpy2
+import pytest
+
+from keyassay.bulk.fleet import fleet_of
+from keyassay.bulk.results import Settings
+from keyassay.bulk.scan import Plan, assess_items
+from keyassay.certificates.batches import group_keys
+from keyassay.certificates.decoding import item_of_key
+from keyassay.certificates.item import Item
+from keyassay.certificates.public_key import (
+    DsaPublicKey,
+    EcPublicKey,
+    OkpPublicKey,
+    PublicKey,
+    RsaPublicKey,
+)
+from keyassay.checks import PAGE_SECTIONS, REASON_PREFIX, Check, Context, catalogue
+from keyassay.findings import Classification, Confidence, Finding, Profile
+from vectors_of_checks import FOLDER, Case, cases, cases_of
+
+CHECKS = catalogue()
+NOW = 1_790_000_000  # 2026-09-21, so that no vector's validity depends on the day of the test
+
+
+def findings(check: Check, items: tuple[Item, ...] | list[Item], profile: Profile) -> dict[int, list[Finding]]:
+    """Findings of one check over items, by position, evidence verified."""
+    context = Context(profile=profile, now=NOW)
+    found: dict[int, list[Finding]] = {}
+    if check.shape == "fleet":
+        pairs = [(items[row], row, verdict) for row, verdict in check.find(fleet_of(items), context)]
+    elif check.shape == "certificate":
+        pairs = [(items[row], row, verdict) for row, verdict in check.find(items, context)]
+    else:
+        pairs = [
+            (items[int(positions[row])], int(positions[row]), verdict)
+            for batch, positions in group_keys([item.key for item in items])
+            if isinstance(batch.keys[0], check.metadata.applies_to)
+            for row, verdict in check.find(batch, context)
+        ]
+    for item, position, verdict in pairs:
+        subject = item if check.shape == "certificate" or item.key is None else item.key
+        found.setdefault(position, []).append(check.finding(subject, verdict))
+    return found
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
+def test_check_is_complete(check: Check) -> None:
+    meta = check.metadata
+    page = check.page
+    places = [page.find(f"\n{section}:") for section in PAGE_SECTIONS]
+    assert -1 not in places, f"missing section: {PAGE_SECTIONS[places.index(-1)]}"
+    assert places == sorted(places)
+    assert len(page.split()) > 80
+    assert meta.references
+    assert meta.title
+    assert re.fullmatch(r"[A-Z0-9_\-]+", meta.reason_code)
+    assert meta.reason_code.startswith(REASON_PREFIX)
+    assert not (meta.classification is Classification.BROKEN and meta.confidence is Confidence.LIKELY)
+    known = {one.id for one in CHECKS}
+    assert set(meta.explained_by) <= known - {check.id}
+    assert pickle.loads(pickle.dumps(check)) is check
+    tree = tomllib.loads((FOLDER / f"{check.id}.toml").read_text())
+    assert tree["provenance"]
+    verdicts = {case.verdict for case in cases_of(check.id)}
+    assert verdicts == {"weak", "near-miss", "healthy"}
+
+
+def test_no_vector_is_orphaned() -> None:
+    assert {path.stem for path in FOLDER.glob("*.toml")} == {check.id for check in CHECKS}
+
+
+def test_the_folder_is_the_catalogue() -> None:
+    import keyassay.checks
+
+    files = {path.stem for path in Path(keyassay.checks.__file__).parent.glob("*.py")} - {"__init__"}
+    assert files == {check.id.replace("-", "_") for check in CHECKS}
+
+
+def profiles_of(case: Case) -> list[Profile]:
+    """The profile that has to find it, and those above; fast and standard for what must not be found."""
+    if case.verdict == "weak":
+        return [profile for profile in Profile if profile >= case.profile and profile is not Profile.AWS]
+    return [Profile.FAST, Profile.STANDARD]
+
+
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_vector(case: Case) -> None:
+    check = next(one for one in CHECKS if one.id == case.check)
+    for profile in profiles_of(case)[:2]:
+        found = findings(check, case.items, profile)
+        assert set(found) == set(case.weak), profile
+        for rows in found.values():
+            for finding in rows:
+                if case.classification is not None:
+                    assert finding.classification is case.classification
+                if case.confidence is not None:
+                    assert finding.confidence is case.confidence
+                assert pickle.loads(pickle.dumps(finding)).message == finding.message
+
+
+@pytest.mark.parametrize("case", [case for case in cases() if case.private], ids=str)
+def test_private_numbers_of_vectors_are_right(case: Case) -> None:
+    """The vectors' private numbers hold by plain arithmetic: a second opinion on what is weak."""
+    key = case.items[0].key
+    if isinstance(key, RsaPublicKey) and {"p", "q"} <= set(case.private):
+        assert case.private["p"] * case.private["q"] == key.modulus
+    elif isinstance(key, DsaPublicKey) and "x" in case.private:
+        assert pow(key.g, case.private["x"], key.p) == key.y
+    else:
+        assert case.private
+
+
+_RANDOM = Random(20260921)
+
+
+def healthy_rsa(bits: int, count: int) -> list[PublicKey]:
+    """Sound keys from a seeded generator."""
+    half = bits // 2
+    keys: list[PublicKey] = []
+    while len(keys) < count:
+        p, q = (int(gmpy2.next_prime(_RANDOM.getrandbits(half) | 3 << (half - 2))) for _ in range(2))
+        if (p * q).bit_length() == bits:
+            keys.append(RsaPublicKey(p * q, 65537))
+    return keys
+
+
+HEALTHY = healthy_rsa(1024, 12)
+
+
+@pytest.mark.parametrize("check", [one for one in CHECKS if one.shape == "key"], ids=lambda check: check.id)
+def test_company_changes_nothing(check: Check) -> None:
+    """A weak key is found at any place of a batch, whatever its neighbours: no screen drops what its check finds."""
+    for case in cases_of(check.id):
+        if case.verdict != "weak" or len(case.items) != 1:
+            continue
+        key = case.items[0].key
+        others: list[PublicKey] = []
+        if isinstance(key, RsaPublicKey):
+            size = key.modulus.bit_length()
+            others = HEALTHY if size == 1024 else [RsaPublicKey(key.modulus ^ (1 << (size // 2)), key.exponent)] * 3
+        profile = case.profile
+        alone = findings(check, case.items, profile)
+        place = _RANDOM.randrange(len(others) + 1)
+        crowd = [item_of_key(one) for one in others]
+        crowd.insert(place, case.items[0])
+        together = findings(check, crowd, profile)
+        assert place in together, case.name
+        assert together[place][0].classification is alone[0][0].classification
+
+
+@pytest.mark.parametrize("check", [one for one in CHECKS if one.examine], ids=lambda check: check.id)
+def test_screens_never_drop(check: Check) -> None:
+    if not check.screens:
+        return
+    context = Context(profile=Profile.STANDARD, now=NOW)
+    for case in cases_of(check.id):
+        for batch, _ in group_keys([item.key for item in case.items]):
+            if not isinstance(batch.keys[0], check.metadata.applies_to):
+                continue
+            kept = set(check.screens[0](batch, context).tolist())
+            assert check.examine is not None
+            assert all(row in kept for row in range(len(batch)) if check.examine(batch.key(row), context))
+
+
+def hostile_keys() -> list[PublicKey]:
+    """Keys that nobody should make and that every check meets."""
+    rsa = [
+        RsaPublicKey(modulus, exponent)
+        for modulus in (0, 1, 2, 3, 4, 9, 15, 35, 2**61 - 1, 2**127, 3**200, 2**512, 2**1024 - 1, 2**2047, 2**2048 - 1)
+        for exponent in (65537, 0, 1, 2, 2**2000 + 1)
+    ]
+    rsa += [
+        RsaPublicKey((2**521 - 1) ** 2, 3),
+        RsaPublicKey(2**521 - 1, 3),
+        RsaPublicKey((2**1279 - 1) * (2**607 - 1), 2**16384 - 1),
+        RsaPublicKey(3**1292, 65537),
+        RsaPublicKey(2**16383 + 12345, 65537),
+        RsaPublicKey(2**16384 - 1, 2**16383 + 1),
+        RsaPublicKey(int("123456789" * 500), 65537),
+    ]
+    points = (b"", b"\x00", b"\x02", b"\x04", b"\x04" + b"\xff" * 64, b"\x05" + b"\x00" * 64, b"\x03" + b"\x00" * 32)
+    ec = [
+        EcPublicKey(curve, point)
+        for curve in ("P-256", "P-384", "P-521", "secp256k1", "sect283k1", "brainpoolP256r1", "1.2.3.4", "explicit")
+        for point in (*points, b"\x04" + b"\x00" * 1000)
+    ]
+    okp = [OkpPublicKey(kind, encoded) for kind in ("ed25519", "ed448", "x25519", "x448") for encoded in points]
+    dsa = [
+        DsaPublicKey(*numbers)
+        for numbers in ((0, 0, 0, 0), (7, 3, 2, 4), (2**2048 - 1, 2**256 - 1, 2, 3), (1, 1, 1, 1))
+    ]
+    return [*rsa, *ec, *okp, *dsa]
+
+
+@pytest.mark.parametrize("profile", [Profile.FAST, Profile.STANDARD], ids=lambda profile: profile.label)
+def test_hostile_keys_raise_nothing(profile: Profile) -> None:
+    items = [item_of_key(key) for key in hostile_keys()]
+    plan = replace(Plan.of(Settings(profile=profile), len(items)), now=NOW)
+    for result in assess_items(items, plan):
+        assert result.not_run == (), result.item.key
+
+
+@pytest.mark.parametrize("check", [one for one in CHECKS if one.shape == "fleet"], ids=lambda check: check.id)
+def test_hostile_fleet_raises_nothing(check: Check) -> None:
+    findings(check, [item_of_key(key) for key in hostile_keys()], Profile.STANDARD)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
+def test_healthy_keys_are_left_alone(check: Check) -> None:
+    if check.id == "rsa-key-size":  # the healthy keys here have 1024 bits to be made quickly
+        return
+    assert findings(check, [item_of_key(key) for key in HEALTHY], Profile.STANDARD) == {}
