@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""Everything that a checkout can do, with nothing but Python's standard library.
+
+    python3 dev.py demo         set up, make a sample fleet, scan it
+    python3 dev.py test         set up, then linters, types, import contracts and all tests
+    python3 dev.py test --fast  the same without the slow tests (under a minute)
+    python3 dev.py setup        only the environment; afterwards .venv/bin/keyassay is the program
+    python3 dev.py bench NAME   run a benchmark of benchmarks/ (without NAME: list them)
+    python3 dev.py lock         write the lock files anew (for maintainers)
+
+The environment lives in .tools and .venv inside the checkout; deleting both undoes it. Packages come from the
+lock files in requirements/, with hashes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+TOOLS = ROOT / ".tools"
+VENV = ROOT / ".venv"
+PEERS = ROOT / ".venv-peers"
+REQUIREMENTS = ROOT / "requirements"
+PYTHON = VENV / "bin" / "python"
+#: program that a test or a proof runs -> Debian package that has it
+PROGRAMS = {"openssl": "openssl", "bc": "bc", "ssh-keygen": "openssh-client"}
+
+
+def say(text: str) -> None:
+    """One line to the person at the terminal."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def fail(text: str) -> None:
+    """End with a sentence instead of a traceback."""
+    say(f"dev.py: {text}")
+    raise SystemExit(1)
+
+
+def run(*command: str | Path, quiet: bool = False, **more: object) -> None:
+    """Run a command; end with its exit code if it fails."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        check=False,
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
+        **more,  # type: ignore[call-overload]
+    )
+    if done.returncode:
+        if quiet:
+            sys.stderr.buffer.write(done.stdout)
+        fail(f"`{' '.join(str(part) for part in command)}` ended with {done.returncode}")
+
+
+def digest(*paths: Path) -> str:
+    """Digest of files and of this Python: says whether an environment is current."""
+    total = hashlib.sha256(f"{sys.version} {ROOT}".encode())
+    for path in paths:
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+def uv() -> Path:
+    """The package installer, put into .tools by pip if it is not there yet."""
+    program = TOOLS / "bin" / "uv"
+    stamp = TOOLS / "stamp"
+    wanted = digest(REQUIREMENTS / "uv.txt")
+    if not program.exists() or not stamp.exists() or stamp.read_text() != wanted:
+        say("installing uv into .tools ...")
+        shutil.rmtree(TOOLS, ignore_errors=True)
+        run(
+            sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore",
+            "--no-warn-script-location", "--target", TOOLS, "--require-hashes", "-r", REQUIREMENTS / "uv.txt",
+            quiet=True,
+        )  # fmt: skip
+        stamp.write_text(wanted)
+    return program
+
+
+def environment(folder: Path, requirements: Path) -> bool:
+    """Make or renew a virtual environment from a lock file; True if something was done."""
+    stamp = folder / "stamp"
+    wanted = digest(requirements)
+    if stamp.exists() and stamp.read_text() == wanted:
+        return False
+    say(f"installing {requirements.name} into {folder.name} ...")
+    program = uv()
+    if not (folder / "bin" / "python").exists():
+        run(program, "venv", "--quiet", "--python", sys.executable, folder)
+    run(program, "pip", "sync", "--quiet", "--require-hashes", "--python", folder / "bin" / "python", requirements)
+    stamp.write_text(wanted)
+    return True
+
+
+def setup() -> None:
+    """The locked environment with keyassay in it, lists merged; quick if all is current."""
+    renewed = environment(VENV, REQUIREMENTS / "dev.txt")
+    stamp = VENV / "project-stamp"
+    wanted = digest(ROOT / "pyproject.toml")
+    if renewed or not stamp.exists() or stamp.read_text() != wanted:
+        run(
+            uv(), "pip", "install", "--quiet", "--python", PYTHON, "--no-deps", "--no-build-isolation", "--offline",
+            "--editable", ".",
+        )  # fmt: skip
+        stamp.write_text(wanted)
+    run(PYTHON, "-m", "keyassay.lists", "merge", "--quiet")
+
+
+def programs() -> None:
+    """The system's programs that tests use: installed if we are root, asked for if not."""
+    packages = sorted({package for program, package in PROGRAMS.items() if shutil.which(program) is None})
+    if not packages:
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        fail(f"please install: {' '.join(packages)} (on Debian: sudo apt-get install {' '.join(packages)})")
+    say(f"installing {' '.join(packages)} ...")
+    run("apt-get", "-qq", "update", quiet=True)
+    noninteractive = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    run("apt-get", "-qq", "install", "--no-install-recommends", "--yes", *packages, quiet=True, env=noninteractive)
+
+
+def test(fast: bool, rest: list[str]) -> None:
+    """Linters, types, import contracts, tests; all run even if one fails, and the end says which did."""
+    setup()
+    programs()
+    environment(PEERS, REQUIREMENTS / "peers.txt")
+    steps: list[tuple[str, list[str]]] = [
+        ("ruff check", ["ruff", "check", "."]),
+        ("ruff format", ["ruff", "format", "--check", "."]),
+        ("mypy", ["mypy"]),
+        ("import contracts", ["lint-imports"]),
+        ("tests", ["pytest", "-n", str(min(os.cpu_count() or 1, 8)), *(["-m", "not slow"] if fast else []), *rest]),
+    ]
+    failed = []
+    variables = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    for name, command in steps:
+        started = time.monotonic()
+        say(f"== {name}")
+        done = subprocess.run([str(VENV / "bin" / command[0]), *command[1:]], cwd=ROOT, check=False, env=variables)
+        if done.returncode:
+            failed.append(name)
+        say(f"== {name}: {'FAILED' if done.returncode else 'ok'} in {time.monotonic() - started:.1f} s")
+    if failed:
+        fail("failed: " + ", ".join(failed))
+
+
+def bench(name: str, rest: list[str]) -> None:
+    """Run one benchmark, or list them."""
+    found = {path.stem.replace("_", "-"): path for path in sorted((ROOT / "benchmarks").glob("*.py"))}
+    if name not in found:
+        fail(("there is no such benchmark; " if name else "") + "benchmarks: " + ", ".join(found))
+    setup()
+    environment(PEERS, REQUIREMENTS / "peers.txt")
+    run(PYTHON, found[name], *rest, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
+
+
+def lock() -> None:
+    """Resolve the lock files anew: hashes, no addresses."""
+    program = uv()
+    common = [program, "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-emit-index-url",
+              "--no-annotate", "--no-header", "--python-version", "3.11", "--upgrade"]  # fmt: skip
+    run(*common, "pyproject.toml", "--group", "dev", "-o", REQUIREMENTS / "dev.txt")
+    run(*common, REQUIREMENTS / "peers.in", "-o", REQUIREMENTS / "peers.txt")
+    run(*common, REQUIREMENTS / "uv.in", "-o", REQUIREMENTS / "uv.txt")
+
+
+def main() -> None:
+    """Read the command line."""
+    if sys.version_info < (3, 11):  # noqa: UP036  this file is what an older Python meets first
+        fail(f"keyassay needs Python 3.11 or newer, this is {sys.version.split()[0]}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands.add_parser("demo", help="set up, make a sample fleet, scan it")
+    tests = commands.add_parser("test", help="set up, then linters, types, import contracts and all tests")
+    tests.add_argument("--fast", action="store_true", help="leave the slow tests out")
+    commands.add_parser("setup", help="only the environment")
+    benches = commands.add_parser("bench", help="run a benchmark")
+    benches.add_argument("name", nargs="?", default="")
+    commands.add_parser("lock", help="write the lock files anew")
+    given, rest = parser.parse_known_args()
+    if rest and given.command not in ("test", "bench", "demo"):
+        parser.error("unknown arguments: " + " ".join(rest))
+    if given.command == "demo":
+        setup()
+        done = subprocess.run([str(PYTHON), str(ROOT / "demo" / "demo.py"), *rest], check=False)
+        raise SystemExit(done.returncode)
+    if given.command == "test":
+        test(given.fast, rest)
+    elif given.command == "setup":
+        setup()
+        say("ready: .venv/bin/keyassay --help")
+    elif given.command == "bench":
+        bench(given.name, rest)
+    else:
+        lock()
+
+
+if __name__ == "__main__":
+    main()
