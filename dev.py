@@ -77,8 +77,8 @@ def uv() -> Path:
         say("installing uv into .tools ...")
         shutil.rmtree(TOOLS, ignore_errors=True)
         run(
-            sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore",
-            "--no-warn-script-location", "--target", TOOLS, "--require-hashes", "-r", REQUIREMENTS / "uv.txt",
+            sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+            "--root-user-action=ignore", "--no-warn-script-location", "--target", TOOLS, "--require-hashes", "-r", REQUIREMENTS / "uv.txt",
             quiet=True,
         )  # fmt: skip
         stamp.write_text(wanted)
