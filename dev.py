@@ -76,11 +76,9 @@ def uv() -> Path:
     if not program.exists() or not stamp.exists() or stamp.read_text() != wanted:
         say("installing uv into .tools ...")
         shutil.rmtree(TOOLS, ignore_errors=True)
-        run(
-            sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-            "--root-user-action=ignore", "--no-warn-script-location", "--target", TOOLS, "--require-hashes", "-r", REQUIREMENTS / "uv.txt",
-            quiet=True,
-        )  # fmt: skip
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        as_root = ["--root-user-action=ignore", "--no-warn-script-location"]
+        run(*pip, *as_root, "--target", TOOLS, "--require-hashes", "-r", REQUIREMENTS / "uv.txt", quiet=True)
         stamp.write_text(wanted)
     return program
 
@@ -106,10 +104,8 @@ def setup() -> None:
     stamp = VENV / "project-stamp"
     wanted = digest(ROOT / "pyproject.toml")
     if renewed or not stamp.exists() or stamp.read_text() != wanted:
-        run(
-            uv(), "pip", "install", "--quiet", "--python", PYTHON, "--no-deps", "--no-build-isolation", "--offline",
-            "--editable", ".",
-        )  # fmt: skip
+        program = [uv(), "pip", "install", "--quiet", "--python", PYTHON]
+        run(*program, "--no-deps", "--no-build-isolation", "--offline", "--editable", ".")
         stamp.write_text(wanted)
     run(PYTHON, "-m", "keyassay.lists", "merge", "--quiet")
 
