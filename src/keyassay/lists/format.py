@@ -1,0 +1,253 @@
+"""How lists look on disk: immutable blocks in stream order, merged into one sorted file per kind.
+
+A block holds 4,096 process ids of one kind, platform and state, and never changes once it is there. A merged list is
+derived from blocks, lives outside version control, and is what look-ups map into memory. docs/list-format.md has the
+layout to the byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keyassay.errors import KeyassayError
+from keyassay.lists.recipes.debian_openssl import ARCHS, PIDS, Stream
+
+BLOCK = 4_096
+STREAM_BITS = 19
+STREAM_MASK = (1 << STREAM_BITS) - 1
+
+_BLOCK_MAGIC = b"KAblock\x01"
+_MERGED_MAGIC = b"KAmerge\x01"
+#: magic, kind, platform, state, first process id, count, extra records, bytes per record, SHA-256 of the body
+_HEADER = struct.Struct("<8s16s8s16sIIII32s")
+#: magic, kind, entries, 1 if hints follow, blocks merged, blocks that make it complete, stamp of the blocks
+_MERGED_HEADER = struct.Struct("<8s16sQIII32s")
+#: offset within the block, branch (3: the modulus for small public exponents), then a record
+_EXTRA = struct.Struct("<HH")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What one list is about: RSA keys of a size, or keys on a curve.
+
+    ``confirmed`` says that keys of this kind made by a really vulnerable OpenSSL were compared.
+    """
+
+    name: str
+    bits: int = 0
+    curve: str = ""
+    confirmed: bool = True
+
+    @property
+    def list_name(self) -> str:
+        """The list's name in reports."""
+        return f"debian-{self.name}"
+
+    @property
+    def has_hints(self) -> bool:
+        """RSA records carry the indices of the blocks that became p and q."""
+        return bool(self.bits)
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of one record of a block."""
+        return 12 if self.has_hints else 8
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("rsa-1024", bits=1024),
+        Kind("rsa-2048", bits=2048),
+        Kind("ec-p256", curve="P-256"),
+        Kind("ec-p384", curve="P-384"),
+        Kind("ec-p521", curve="P-521", confirmed=False),
+        Kind("ec-secp256k1", curve="secp256k1", confirmed=False),
+    )
+}
+#: start-up states that the shipped lists hold
+LISTED_STATES = ("rnd", "nornd", "noreadrnd")
+
+
+@dataclass(frozen=True, slots=True)
+class BlockName:
+    """Which block: kind, platform, state, first process id."""
+
+    kind: str
+    arch: str
+    state: str
+    first: int
+
+    @property
+    def path(self) -> str:
+        """The block's place below the data folder."""
+        return f"{self.kind}/{self.arch}-{self.state}-{self.first // BLOCK}.bin"
+
+    def streams(self) -> Iterable[Stream]:
+        """The streams of the block, in order."""
+        return (Stream(self.arch, self.state, pid) for pid in range(self.first, self.first + BLOCK))
+
+
+def block_names(kind: str, states: Iterable[str] = LISTED_STATES) -> list[BlockName]:
+    """All blocks that make a list complete."""
+    return [
+        BlockName(kind, arch, state, first) for state in states for arch in ARCHS for first in range(0, PIDS, BLOCK)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One key of a list: the first 8 bytes of the SHA-256 of its bare number, and its hints (RSA)."""
+
+    digest: bytes
+    blocks: tuple[int, int] | None = None
+
+    def pack(self) -> bytes:
+        """Bytes of the record."""
+        return self.digest if self.blocks is None else self.digest + struct.pack("<HH", *self.blocks)
+
+
+def number_digest(number: int, size: int | None = None) -> bytes:
+    """SHA-256 of a bare number: big-endian, without leading zero (modulus) or padded to ``size`` (x coordinate)."""
+    return hashlib.sha256(number.to_bytes(size or (number.bit_length() + 7) // 8, "big")).digest()
+
+
+def pack_block(name: BlockName, records: list[Record], extras: list[tuple[int, int, Record]]) -> bytes:
+    """Bytes of a block file; ``extras`` are (offset in the block, branch, record)."""
+    body = b"".join([record.pack() for record in records])
+    body += b"".join([_EXTRA.pack(offset, branch) + record.pack() for offset, branch, record in extras])
+    header = _HEADER.pack(
+        _BLOCK_MAGIC,
+        name.kind.encode(),
+        name.arch.encode(),
+        name.state.encode(),
+        name.first,
+        len(records),
+        len(extras),
+        KINDS[name.kind].record_bytes,
+        hashlib.sha256(body).digest(),
+    )
+    return header + body
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block as read: digests (big-endian numbers), hints, extra records."""
+
+    name: BlockName
+    digests: NDArray[np.uint64]
+    hints: NDArray[np.uint16] | None
+    extras: list[tuple[int, int, Record]]
+
+
+def read_block(path: Path) -> Block:
+    """Read and verify a block file.
+
+    Raises:
+        KeyassayError: it is not a block, or its contents do not match their digest.
+    """
+    data = path.read_bytes()
+    try:
+        magic, kind, arch, state, first, count, extra, size, digest = _HEADER.unpack_from(data)
+    except struct.error:
+        raise KeyassayError(f"{path} is too short for a block of a list") from None
+    body = data[_HEADER.size :]
+    if magic != _BLOCK_MAGIC or hashlib.sha256(body).digest() != digest:
+        raise KeyassayError(f"{path} is damaged", "delete it and run `keyassay lists build`")
+    kind_name, arch_name, state_name = (part.rstrip(b"\0").decode() for part in (kind, arch, state))
+    name = BlockName(kind_name, arch_name, state_name, first)
+    main = np.frombuffer(body, dtype=np.uint8, count=count * size).reshape(count, size)
+    digests = np.ascontiguousarray(main[:, :8]).view(">u8").astype(np.uint64).reshape(-1)
+    hints = np.ascontiguousarray(main[:, 8:]).view("<u2").astype(np.uint16) if size > 8 else None
+    extras = []
+    at = count * size
+    for _ in range(extra):
+        offset, branch = _EXTRA.unpack_from(body, at)
+        record = body[at + _EXTRA.size : at + _EXTRA.size + size]
+        blocks: tuple[int, int] | None = None
+        if size > 8:
+            i, j = struct.unpack("<HH", record[8:])
+            blocks = (i, j)
+        extras.append((offset, branch, Record(record[:8], blocks)))
+        at += _EXTRA.size + size
+    return Block(name, digests, hints, extras)
+
+
+@dataclass(frozen=True)
+class MergedList:
+    """A sorted list: entries are 45 bits of the digest and 19 bits of the stream number.
+
+    Attributes:
+        kind: which keys.
+        entries: sorted, memory mapped.
+        hints: row for row with ``entries`` (RSA), else None.
+        blocks: number of blocks in it.
+        complete_blocks: number of blocks of a complete list.
+        stamp: digest of the blocks that it was made from.
+    """
+
+    kind: Kind
+    entries: NDArray[np.uint64]
+    hints: NDArray[np.uint16] | None
+    blocks: int
+    complete_blocks: int
+    stamp: bytes
+
+
+def pack_merged(kind: Kind, blocks: list[Block], complete: int, stamp: bytes) -> bytes:
+    """Bytes of a merged list."""
+    entries: list[NDArray[np.uint64]] = []
+    hints: list[NDArray[np.uint16]] = []
+    for block in blocks:
+        first = Stream(block.name.arch, block.name.state, block.name.first).number
+        offsets = np.concatenate(
+            [np.arange(len(block.digests)), np.array([offset for offset, _, _ in block.extras], dtype=np.int64)]
+        )
+        digests = np.concatenate(
+            [block.digests, np.array([int.from_bytes(r.digest, "big") for _, _, r in block.extras], dtype=np.uint64)]
+        )
+        streams = (offsets + first).astype(np.uint64)
+        entries.append((digests & np.uint64(~STREAM_MASK & (2**64 - 1))) | streams)
+        if block.hints is not None:
+            more = np.array([r.blocks for _, _, r in block.extras], dtype=np.uint16).reshape(-1, 2)
+            hints.append(np.concatenate([block.hints, more]))
+    joined = np.concatenate(entries) if entries else np.zeros(0, dtype=np.uint64)
+    order = np.argsort(joined, kind="stable")
+    header = _MERGED_HEADER.pack(
+        _MERGED_MAGIC, kind.name.encode(), len(joined), int(kind.has_hints), len(blocks), complete, stamp
+    )
+    data = header + joined[order].astype("<u8").tobytes()
+    if kind.has_hints:
+        all_hints = np.concatenate(hints) if hints else np.zeros((0, 2), dtype=np.uint16)
+        data += all_hints[order].astype("<u2").tobytes()
+    return data
+
+
+def open_merged(path: Path) -> MergedList:
+    """Map a merged list into memory.
+
+    Raises:
+        KeyassayError: it is not a merged list of a kind known here.
+    """
+    with path.open("rb") as file:
+        head = file.read(_MERGED_HEADER.size)
+    try:
+        magic, name, count, with_hints, blocks, complete, stamp = _MERGED_HEADER.unpack(head)
+        kind = KINDS[name.rstrip(b"\0").decode()]
+        if magic != _MERGED_MAGIC:
+            raise KeyError(magic)  # noqa: TRY301  one place says what is wrong
+        entries = np.memmap(path, dtype="<u8", mode="r", offset=_MERGED_HEADER.size, shape=(count,))
+        hints = None
+        if with_hints:
+            offset = _MERGED_HEADER.size + 8 * count
+            hints = np.memmap(path, dtype="<u2", mode="r", offset=offset, shape=(count, 2))
+    except (struct.error, KeyError, ValueError) as error:
+        raise KeyassayError(f"{path} is damaged", "run `keyassay lists merge`") from error
+    return MergedList(kind, entries, hints, blocks, complete, stamp)

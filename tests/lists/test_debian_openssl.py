@@ -1,0 +1,108 @@
+"""The generator against keys that a vulnerable OpenSSL 0.9.8f made."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from keyassay.lists.debian import coordinate_bytes, ec_key
+from keyassay.lists.format import number_digest
+from keyassay.lists.recipes.debian_openssl import (
+    DeltaSearch,
+    Draws,
+    Stream,
+    _slow_delta,
+    odd_rsa_key,
+    rsa_key_from_hints,
+    rsa_keys,
+)
+
+VECTORS = Path(__file__).parent.parent / "vectors"
+ROWS = list(
+    csv.DictReader(
+        line for line in (VECTORS / "debian_weak_keys.csv").read_text().splitlines() if not line.startswith("#")
+    )
+)
+CURVES = {"secp256r1": "P-256", "secp384r1": "P-384"}
+PRIVATE = json.loads((VECTORS / "debian_weak_keys_private.json").read_text())
+
+
+def stream_of(row: dict[str, str]) -> Stream:
+    return Stream(row["arch"], row["state"], int(row["pid"]))
+
+
+@pytest.mark.parametrize("bits", ["1024", "2048"])
+def test_rsa_agrees_with_the_original(bits: str) -> None:
+    rows = [row for row in ROWS if row["kind"] == "rsa" and row["bits"] == bits]
+    assert len(rows) == 63
+    for row in rows:
+        key = rsa_keys(stream_of(row), int(bits))[65537]
+        assert number_digest(key.modulus).hex() == row["sha256_modulus"]
+        assert rsa_key_from_hints(stream_of(row), int(bits), key.blocks).modulus == key.modulus
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", ["3072", "4096"])
+def test_large_rsa_agrees_with_the_original(bits: str) -> None:
+    rows = [row for row in ROWS if row["kind"] == "rsa" and row["bits"] == bits]
+    assert len(rows) == 63
+    for row in rows[:: 7 if bits == "3072" else 21]:
+        assert number_digest(rsa_keys(stream_of(row), int(bits))[65537].modulus).hex() == row["sha256_modulus"]
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_curves_agree_with_the_original(curve: str) -> None:
+    rows = [row for row in ROWS if row["kind"] == "ec" and row["bits"] == curve]
+    assert len(rows) == 63
+    name = CURVES[curve]
+    for row in rows:
+        _, x, _ = ec_key(name, stream_of(row))
+        assert number_digest(x, coordinate_bytes(name)).hex() == row["sha256_modulus"]
+
+
+def test_primes_agree_with_the_original() -> None:
+    for key in PRIVATE["keys"]:
+        if key["kind"] == "rsa" and key["bits"] == 1024:
+            made = rsa_keys(Stream(key["arch"], key["state"], key["pid"]), 1024)[65537]
+            assert {made.first, made.second} == {int(key["p"], 16), int(key["q"], 16)}
+
+
+def test_exponent_makes_two_moduli_where_65537_divides_a_prime_less_one() -> None:
+    keys = rsa_keys(Stream("le64", "rnd", 10123), 1024)
+    assert {exponent: number_digest(key.modulus).hex()[:16] for exponent, key in keys.items()} == {
+        3: "70edffa4f407c8f4",
+        65537: "e293eb7a740cc65b",
+    }
+    keys = rsa_keys(Stream("le64", "rnd", 30637), 1024)
+    assert {exponent: number_digest(key.modulus).hex()[:16] for exponent, key in keys.items()} == {
+        3: "ee00486296eee369",
+        65537: "4dcf3731cb0f3536",
+    }
+
+
+def test_delta_search_is_the_definition() -> None:
+    search = DeltaSearch(512)
+    draws = Draws(Stream("be32", "direct", 77), 64)
+    numbers = [int.from_bytes(draws[i], "big") | 3 << 510 | 1 for i in range(64)]
+    assert search(numbers) == [_slow_delta(number) for number in numbers]
+
+
+def test_stream_number_is_a_bijection_below_2_19() -> None:
+    seen = {
+        Stream(arch, state, pid).number
+        for arch in ("le64", "le32", "be32")
+        for state in ("rnd", "direct")
+        for pid in (0, 1, 32767)
+    }
+    assert len(seen) == 18
+    assert max(seen) < 2**19
+    assert all(Stream.of(number).number == number for number in seen)
+    assert str(Stream("le64", "rnd", 1234)) == "arch=le64 state=rnd pid=1234"
+
+
+@pytest.mark.parametrize("bits", [1009, 1023, 1025, 1031])
+def test_odd_sizes_have_their_size_and_factors(bits: int) -> None:
+    key = odd_rsa_key(Stream("le32", "nornd", 5), bits)
+    assert key.modulus.bit_length() == bits
+    assert key.first.bit_length() == (bits + 1) // 2
