@@ -84,7 +84,7 @@ class RsaBatch(KeyBatch[RsaPublicKey]):
 
     @cached_property
     def isqrt(self) -> list[gmpy2.mpz]:
-        """isqrt(N)."""
+        """Integer square roots of the moduli."""
         return [root >> 64 for root in self.isqrt_scaled]
 
     def residues(self, moduli: tuple[int, ...]) -> NDArray[np.int64]:

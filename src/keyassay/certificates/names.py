@@ -1,0 +1,79 @@
+"""Distinguished names as RFC 4514 strings, for reports; the checks compare names as DER bytes.
+
+Control and bidirectional characters stay in the string: renderers escape them.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from keyassay.certificates.der import OID, SEQUENCE, SET, DerError, expect, oid_text, tlv
+
+_SHORT = {
+    bytes.fromhex("550403"): "CN",
+    bytes.fromhex("550407"): "L",
+    bytes.fromhex("550408"): "ST",
+    bytes.fromhex("55040a"): "O",
+    bytes.fromhex("55040b"): "OU",
+    bytes.fromhex("550406"): "C",
+    bytes.fromhex("550409"): "STREET",
+    bytes.fromhex("0992268993f22c640119"): "DC",
+    bytes.fromhex("0992268993f22c640101"): "UID",
+}
+_ENCODINGS = {0x0C: "utf-8", 0x13: "latin-1", 0x16: "latin-1", 0x14: "latin-1", 0x12: "latin-1", 0x1A: "latin-1",
+              0x1E: "utf-16-be", 0x1C: "utf-32-be"}  # fmt: skip
+_SPECIAL = frozenset('\\"+,;<>=\0')
+
+
+def _escape(value: str) -> str:
+    if not value:
+        return value
+    if not _SPECIAL.isdisjoint(value):
+        value = "".join(
+            "\\00" if letter == "\0" else "\\" + letter if letter in '\\"+,;<>' else letter for letter in value
+        )
+    if value[0] in "# ":
+        value = "\\" + value
+    if value[-1] == " " and value[-2:-1] != "\\":
+        value = value[:-1] + "\\ "
+    return value
+
+
+@lru_cache(maxsize=8192)
+def rfc4514(der: bytes) -> str:
+    """The name as a string, last attribute first; never raises.
+
+    Args:
+        der: DER of a Name (a SEQUENCE of SETs).
+
+    Returns:
+        RFC 4514 text; hex with a leading "#" for what cannot be decoded.
+    """
+    if not der:
+        return ""
+    try:
+        at, end = expect(der, 0, len(der), SEQUENCE, "name")
+        parts = []
+        while at < end:
+            inside, stop = expect(der, at, end, SET, "relative name")
+            values = []
+            while inside < stop:
+                start, after = expect(der, inside, stop, SEQUENCE, "attribute")
+                first, last = expect(der, start, after, OID, "attribute type")
+                contents = der[first:last]
+                tag, begin, finish = tlv(der, last, after)
+                encoding = _ENCODINGS.get(tag)
+                name = _SHORT.get(contents) or oid_text(contents)
+                try:
+                    if encoding is None:
+                        raise ValueError(tag)  # noqa: TRY301
+                    text = _escape(der[begin:finish].decode(encoding))
+                except ValueError:
+                    text = "#" + der[last:after].hex()
+                values.append(f"{name}={text}")
+                inside = after
+            parts.append("+".join(values))
+            at = stop
+        return ",".join(reversed(parts))
+    except DerError:
+        return "#" + der[:256].hex()
