@@ -1,0 +1,199 @@
+"""The words that every report for people shares: what an item is called, what evidence says, what to do next.
+
+``Excerpt`` keeps what a report has room for while results stream by: the worst items, the first unread ones, counts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from keyassay.bulk.results import Result, Summary, key_name
+from keyassay.certificates.fleet import NotRun
+from keyassay.certificates.item import Item, Kind
+from keyassay.certificates.names import rfc4514
+from keyassay.checks import PAGE_SECTIONS, Check, check
+from keyassay.findings import Classification, Finding, Profile
+from keyassay.output import Options
+from keyassay.output.escaping import shell_word, visible
+from keyassay.output.gate import Gate
+from keyassay.output.values import evidence_fields, hex_number
+
+#: what the classes mean, in the order of badness
+MEANING = {
+    Classification.BROKEN: "the private key can be computed, or no sound one can exist",
+    Classification.WEAK: "below today's accepted minimum",
+    Classification.NOTICE: "worth knowing",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Subject, issuer (RFC 4514) and serial number (hex) of an item; None where it has none."""
+
+    subject: str | None = None
+    issuer: str | None = None
+    serial: str | None = None
+
+
+@lru_cache(maxsize=4096)
+def _issuer(der: bytes) -> str:
+    return rfc4514(der)
+
+
+def names_of(item: Item) -> Names:
+    """The names; a request has no issuer, a plain key no names at all."""
+    fields = item.signed
+    if fields is None:
+        return Names()
+    return Names(
+        rfc4514(fields.subject) if fields.subject else None,
+        _issuer(fields.issuer) if fields.issuer and item.kind is not Kind.REQUEST else None,
+        None if fields.serial_number is None else hex_number(fields.serial_number),
+    )
+
+
+def place(item: Item) -> str:
+    """Where an item is, safe to show: ``fleet/a.pem #3``."""
+    return f"{visible(item.source, 300)} #{item.index}"
+
+
+def called(item: Item) -> str:
+    """What an item is: ``certificate, RSA-2048, CN=device-17``."""
+    parts = [item.kind.value, visible(key_name(item)), visible(names_of(item).subject or "", 200)]
+    return ", ".join(part for part in parts if part)
+
+
+def evidence_text(finding: Finding, *, reveal: bool) -> str:
+    """Evidence in a line: ``proof factor, rounds 12``; long numbers are cut unless revealed."""
+    fields = evidence_fields(finding, reveal=reveal)
+    fields.pop("verified", None)
+    limit = 0 if reveal else 120
+    parts = []
+    for name, value in fields.items():
+        if value is None:
+            continue
+        shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        parts.append(f"{name.replace('_', ' ')} {visible(shown, limit)}")
+    return ", ".join(visible(part) for part in parts)
+
+
+def sections(one: Check[object]) -> dict[str, str]:
+    """The sections of a check's page by name ("Weakness", "Remedy", ...), each a text without line breaks."""
+    found: dict[str, list[str]] = {}
+    name = ""
+    for line in one.page.splitlines():
+        head, colon, rest = line.partition(":")
+        if colon and head in PAGE_SECTIONS:
+            name = head
+            found[name] = [rest.strip()]
+        elif name:
+            found[name].append(line.strip())
+    # An empty line begins a paragraph.
+    return {
+        section: "\n\n".join(" ".join(part.split("\n")) for part in "\n".join(lines).strip().split("\n\n"))
+        for section, lines in found.items()
+    }
+
+
+def remedies(summary: Summary, limit: int = 5) -> list[tuple[str, str, str]]:
+    """What to do next: (check, title, remedy) of the checks of the worst class met, the commonest first."""
+    worst = next((one for one in Classification if summary.worst[one]), None)
+    found = []
+    for name, _ in summary.by_check.most_common():
+        one = check(name)
+        if one.metadata.classification is worst:
+            remedy = sections(one).get("Remedy", "").split("\n\n")[0]
+            found.append((name, one.metadata.title, remedy))
+    return found[:limit]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What a profile left out: the checks by the profile that runs them, and the command that does so."""
+
+    by_profile: tuple[tuple[Profile, tuple[str, ...]], ...]
+    command: str
+
+
+def left_out(summary: Summary, options: Options) -> LeftOut | None:
+    """What larger profiles would add; None in the largest."""
+    if summary.profile is Profile.DEEP:
+        return None
+    by_profile: dict[Profile, list[str]] = {}
+    for name in summary.left_out:
+        needs = max(check(name).metadata.profile, Profile.FAST)
+        by_profile.setdefault(needs if needs > summary.profile else Profile.STANDARD, []).append(name)
+    larger = Profile.STANDARD if summary.profile < Profile.STANDARD else Profile.DEEP
+    words = ["keyassay", "scan", "--profile", larger.label, *options.arguments]
+    return LeftOut(
+        tuple((profile, tuple(names)) for profile, names in sorted(by_profile.items())),
+        " ".join(shell_word(word) for word in words),
+    )
+
+
+class Excerpt:
+    """What a report for people shows of a run of any size, gathered in bounded memory.
+
+    Args:
+        gate: the run's gate; accepted findings count as the mildest.
+        detailed: items with findings to keep.
+        listed: unreadable items, items not assessed, and remarks to keep, each.
+    """
+
+    def __init__(self, gate: Gate, detailed: int = 200, listed: int = 20) -> None:
+        self._gate = gate
+        self._detailed = detailed
+        self._listed = listed
+        # By badness, each at most ``detailed`` long, in input order: worst first without sorting the whole run.
+        self._buckets: dict[tuple[bool, int, int], list[Result]] = {}
+        self.with_findings = 0
+        self.unreadable: list[Item] = []
+        self.not_assessed: list[Item] = []
+        self.notices: list[tuple[Item, str]] = []
+        self.notice_count = 0
+        self.not_run: list[tuple[Item, NotRun]] = []
+        self.not_run_count = 0
+
+    def take(self, results: Iterable[Result]) -> Excerpt:
+        """Look at the results once; a clean item costs next to nothing."""
+        for result in results:
+            item = result.item
+            if result.findings:
+                self._keep(result)
+            if item.kind is Kind.UNREADABLE:
+                if len(self.unreadable) < self._listed:
+                    self.unreadable.append(item)
+            elif not item.assessed and len(self.not_assessed) < self._listed:
+                self.not_assessed.append(item)
+            if item.notices:
+                self.notice_count += 1
+                if len(self.notices) < self._listed:
+                    self.notices.append((item, "; ".join(item.notices)))
+            if result.not_run:
+                self.not_run_count += 1
+                if len(self.not_run) < self._listed:
+                    self.not_run.append((item, result.not_run[0]))
+        return self
+
+    def _keep(self, result: Result) -> None:
+        self.with_findings += 1
+        counting = [one for one in result.findings if self._gate.acceptance(result.item, one) is None]
+        worst = (counting or result.findings)[0]
+        bucket = self._buckets.setdefault((not counting, worst.classification.rank, worst.severity.rank), [])
+        if len(bucket) < self._detailed:
+            bucket.append(result)
+
+    def worst(self) -> list[Result]:
+        """The items to show in detail, worst first, in input order where equally bad."""
+        found: list[Result] = []
+        for badness in sorted(self._buckets):
+            found.extend(self._buckets[badness][: self._detailed - len(found)])
+        return found
+
+    def remaining(self, summary: Summary) -> Counter[str]:
+        """Findings by check on the items that are not shown in detail."""
+        shown = Counter(finding.check for result in self.worst() for finding in result.findings)
+        return summary.by_check - shown

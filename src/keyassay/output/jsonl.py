@@ -1,0 +1,149 @@
+"""JSON Lines, the contract for programs: one object a line, one line an item, in input order, clean items too.
+
+docs/json.md explains the fields, jsonl.schema.json defines them. A line of a clean item is put together from parts
+that hardly ever change; ``json.dumps`` sees only what has findings.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as quoted
+from typing import TextIO
+
+from keyassay.bulk.results import Result, Summary
+from keyassay.certificates.item import Item, Kind
+from keyassay.certificates.names import rfc4514
+from keyassay.certificates.public_key import EcPublicKey, PublicKey, RsaPublicKey
+from keyassay.findings import Finding
+from keyassay.output import Options
+from keyassay.output.values import error_text, evidence_fields, hex_number, key_fields
+
+#: characters to gather before writing, and seconds after which they are written anyway
+_BUFFER = 1 << 16
+_PATIENCE = 0.25
+
+_NO_NAMES = '"subject": null, "issuer": null, "serial": null'
+
+
+@lru_cache(maxsize=4096)
+def _issuer(der: bytes) -> str:
+    return quoted(rfc4514(der))
+
+
+@lru_cache(maxsize=256)
+def _rsa(bits: int, exponent: int) -> str:
+    shown: int | str = exponent if exponent <= 2**53 else f'"{exponent:x}"'
+    return f'{{"type": "rsa", "bits": {bits}, "exponent": {shown}}}'
+
+
+def _key(key: PublicKey | None) -> str:
+    if key is None:
+        return "null"
+    if isinstance(key, RsaPublicKey):
+        return _rsa(key.modulus.bit_length(), key.exponent)
+    if isinstance(key, EcPublicKey) and key.parameters is None:
+        return _curve(key.curve)
+    return json.dumps(key_fields(key))
+
+
+@lru_cache(maxsize=256)
+def _curve(curve: str) -> str:
+    return json.dumps(key_fields(EcPublicKey(curve, b"")))
+
+
+class Lines:
+    """Makes the lines of one run."""
+
+    def __init__(self, summary: Summary, options: Options) -> None:
+        """Prepare what all lines share: profile and catalogue."""
+        self._options = options
+        self._source = ""
+        self._source_quoted = '""'
+        self._run = f'"profile": {quoted(summary.profile.label)}, "catalogue": {quoted(summary.catalogue)}'
+        self._clean = f', "findings": [], "assessed": true, "error": null, {self._run}, "not_run": []}}'
+
+    def line(self, result: Result) -> str:
+        """The object of one item, without a line end."""
+        item = result.item
+        if item.source != self._source:
+            self._source = item.source
+            self._source_quoted = quoted(item.source)
+        sha256, spki = item.sha256, item.spki_sha256
+        start = (
+            f'{{"source": {self._source_quoted}, "index": {item.index}, "kind": "{item.kind.value}", {_names(item)}, '
+            f'"sha256": {_digest(sha256)}, "spki_sha256": {_digest(spki)}, "key": {_key(item.key)}'
+        )
+        if result.findings or result.not_run or item.error is not None or item.notices or not item.assessed:
+            return start + self._rest(result)
+        return start + self._clean
+
+    def _rest(self, result: Result) -> str:
+        item = result.item
+        findings = json.dumps([self._finding(item, finding) for finding in result.findings])
+        not_run = json.dumps([{"check": one.check, "reason": one.reason} for one in result.not_run])
+        notices = f', "notices": {json.dumps(list(item.notices))}' if item.notices else ""
+        return (
+            f', "findings": {findings}, "assessed": {json.dumps(item.assessed)}, '
+            f'"error": {json.dumps(error_text(item))}, {self._run}, "not_run": {not_run}{notices}}}'
+        )
+
+    def _finding(self, item: Item, finding: Finding) -> dict[str, object]:
+        fields: dict[str, object] = {
+            "check": finding.check,
+            "class": finding.classification.value,
+            "severity": finding.severity.value,
+            "confidence": finding.confidence.value,
+            "reason_code": finding.reason_code,
+            "message": finding.message,
+            "evidence": evidence_fields(finding, reveal=self._options.reveal),
+        }
+        acceptance = self._options.gate.acceptance(item, finding)
+        if acceptance is not None:
+            fields["accepted"] = {"reason": acceptance.reason, "expires": acceptance.expires.isoformat()}
+        return fields
+
+
+def _digest(digest: bytes | None) -> str:
+    return "null" if digest is None else f'"{digest.hex()}"'
+
+
+def _names(item: Item) -> str:
+    """Subject, issuer and serial number; a request has no issuer, a plain key none of them."""
+    fields = item.signed
+    if fields is None:
+        return _NO_NAMES
+    subject = quoted(rfc4514(fields.subject)) if fields.subject else "null"
+    issuer = _issuer(fields.issuer) if fields.issuer and item.kind is not Kind.REQUEST else "null"
+    number = fields.serial_number
+    serial = "null" if number is None else f'"{hex_number(number)}"'
+    return f'"subject": {subject}, "issuer": {issuer}, "serial": {serial}'
+
+
+def render(results: Iterable[Result], summary: Summary, stream: TextIO, options: Options) -> None:
+    """Write a line per item as it comes; memory does not grow with the run."""
+    lines = Lines(summary, options)
+    waiting: list[str] = []
+    size = 0
+    written = time.monotonic()
+    try:
+        for result in results:
+            line = lines.line(result)
+            waiting.append(line)
+            size += len(line)
+            if size > _BUFFER or time.monotonic() - written > _PATIENCE:
+                _write(stream, waiting)
+                size = 0
+                written = time.monotonic()
+    finally:
+        _write(stream, waiting)
+
+
+def _write(stream: TextIO, waiting: list[str]) -> None:
+    if waiting:
+        waiting.append("")
+        stream.write("\n".join(waiting))
+        stream.flush()
+        waiting.clear()

@@ -1,0 +1,104 @@
+"""Markdown for pull requests and issues: one table of the worst items, short enough for a comment.
+
+Everything foreign is in code spans, where no link, mention or markup works (``escaping.code_span``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TextIO
+
+from keyassay.bulk.results import Result, Summary
+from keyassay.findings import Classification
+from keyassay.output import Options, version
+from keyassay.output.description import MEANING, Excerpt, evidence_text, left_out, names_of, place, remedies
+from keyassay.output.escaping import code_span, markdown_text
+from keyassay.output.values import error_text
+
+#: comments on the large platforms end at 65,536 characters
+_ITEMS = 50
+
+
+def render(results: Iterable[Result], summary: Summary, stream: TextIO, options: Options) -> None:
+    """Write the report once the results have ended."""
+    excerpt = Excerpt(options.gate, _ITEMS, 10).take(results)
+    write = stream.write
+    counts = ", ".join(f"**{summary.worst[one]:,} {one.value}**" for one in Classification)
+    write(f"## keyassay: {counts}\n\n")
+    write(
+        f"{summary.read:,} items read, {summary.assessed:,} assessed, {summary.not_assessed:,} not assessed, "
+        f"{summary.unreadable:,} unreadable; {len(summary.checks)} checks of profile {summary.profile.label} ran.\n"
+    )
+    if options.gate.accepted:
+        write(f"{options.gate.accepted:,} findings are accepted by the baseline.\n")
+    if summary.interrupted:
+        write("\n**Interrupted**: this is what was found until then.\n")
+    shown = excerpt.worst()
+    if shown:
+        write("\n| class | severity | check | where | subject | finding |\n| --- | --- | --- | --- | --- | --- |\n")
+        for result in shown:
+            _rows(stream, result, options)
+    if len(shown) < excerpt.with_findings:
+        rest = ", ".join(f"{name} {count:,}" for name, count in excerpt.remaining(summary).most_common())
+        write(f"\nand {excerpt.with_findings - len(shown):,} more items: {rest}\n")
+    elif not shown:
+        write("\nThese checks found nothing, which is no proof that the keys are sound.\n")
+    _listed(
+        stream, "Unreadable", [(place(one), error_text(one) or "") for one in excerpt.unreadable], summary.unreadable
+    )
+    _listed(
+        stream,
+        "Not assessed",
+        [(place(one), error_text(one) or "") for one in excerpt.not_assessed],
+        summary.not_assessed,
+    )
+    if summary.not_run:
+        write("\n### Not run\n\n")
+        for note in summary.not_run:
+            write(f"- `{note.check}`: {markdown_text(note.reason)}\n")
+    _next(stream, summary, options)
+
+
+def _rows(stream: TextIO, result: Result, options: Options) -> None:
+    item = result.item
+    where = code_span(f"{item.source} #{item.index}", 120)
+    names = names_of(item)
+    subject = code_span(names.subject or "", 80)
+    for finding in result.findings:
+        accepted = options.gate.acceptance(item, finding)
+        text = markdown_text(finding.message)
+        evidence = evidence_text(finding, reveal=options.reveal)
+        if evidence:
+            text += f"<br>{code_span(evidence, 160)}"
+        if accepted:
+            text += f"<br>accepted until {accepted.expires}: {code_span(accepted.reason, 120)}"
+        stream.write(
+            f"| {finding.classification.value} | {finding.severity.value} | `{finding.check}` | {where} | {subject} "
+            f"| {text} |\n"
+        )
+
+
+def _listed(stream: TextIO, title: str, lines: list[tuple[str, str]], count: int) -> None:
+    if not count:
+        return
+    stream.write(f"\n### {title}\n\n")
+    stream.writelines(f"- {code_span(where, 200)}: {code_span(why, 300)}\n" for where, why in lines)
+    if count > len(lines):
+        stream.write(f"- and {count - len(lines):,} more\n")
+
+
+def _next(stream: TextIO, summary: Summary, options: Options) -> None:
+    what = remedies(summary, 3)
+    if what:
+        stream.write("\n### What to do next\n\n")
+        stream.writelines(
+            f"- **{check}** ({markdown_text(title)}): {markdown_text(remedy)}\n" for check, title, remedy in what
+        )
+    stream.write("\n<details><summary>What was looked for</summary>\n\n")
+    stream.writelines(f"- {one.value}: {meaning}\n" for one, meaning in MEANING.items())
+    stream.write(f"\nChecks: {', '.join(f'{name}/{number}' for name, number in summary.checks)}\n")
+    more = left_out(summary, options)
+    if more:
+        left = ", ".join(name for _, names in more.by_profile for name in names) or "no check, but some of their depth"
+        stream.write(f"\nLeft out by profile {summary.profile.label}: {left}\n\nTo run it: {code_span(more.command)}\n")
+    stream.write(f"\ncatalogue {summary.catalogue}, keyassay {version()}\n\n</details>\n")
