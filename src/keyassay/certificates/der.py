@@ -1,6 +1,7 @@
 """A bounded walk over DER: tags, definite lengths, integers, object identifiers.
 
-Nothing is recursive and nothing is raised but ``DerError``. It accepts what the checks need to see (negative serials, explicit defaults) and refuses what has no one meaning.
+Nothing is recursive and nothing is raised but ``DerError``. It accepts what the checks need to see (negative serials,
+explicit defaults) and refuses what has no one meaning.
 """
 
 from __future__ import annotations

@@ -1,0 +1,323 @@
+"""Containers of certificates and private keys: PKCS #7, PKCS #12, JKS, PKCS #8 and kin, reduced to what is public.
+
+Private numbers are read only to be dropped: of a private key its public part goes on, with a notice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
+
+from keyassay.certificates.der import (
+    INTEGER,
+    OCTET_STRING,
+    OID,
+    SEQUENCE,
+    DerError,
+    children,
+    element,
+    expect,
+    integer,
+    integer_element,
+    oid_element,
+    oid_text,
+    tlv,
+)
+from keyassay.certificates.limits import Limits
+
+JKS_MAGIC = b"\xfe\xed\xfe\xed"
+JCEKS_MAGIC = b"\xce\xce\xce\xce"
+PRIVATE_NOTICE = "private key file: only its public part was read"
+_HINT = "give its password by --password-file"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One leaf of a container: label and DER, or an error."""
+
+    label: str = ""
+    data: bytes = b""
+    notice: str | None = None
+    error: str | None = None
+
+
+def element_size(data: bytes, at: int) -> int | None:
+    """Bytes of the DER element at a place, None if there is no complete SEQUENCE."""
+    if at >= len(data) or data[at] != SEQUENCE:
+        return None
+    try:
+        _, _, stop = tlv(data, at, len(data))
+    except DerError:
+        return None
+    return stop - at
+
+
+_PRIVATE_LABELS = {
+    "PRIVATE KEY": "pkcs8",
+    "ENCRYPTED PRIVATE KEY": "encrypted",
+    "RSA PRIVATE KEY": "rsa",
+    "EC PRIVATE KEY": "ec",
+    "DSA PRIVATE KEY": "dsa",
+    "OPENSSH PRIVATE KEY": "openssh",
+    "PKCS7": "pkcs7",
+    "CMS": "pkcs7",
+    "PKCS #7 SIGNED DATA": "pkcs7",
+    "PKCS12": "pkcs12",
+}
+
+
+def container_of(data: bytes, label: str) -> str:
+    """Which container this is, by label or else by structure; "" for a leaf."""
+    if label in _PRIVATE_LABELS:
+        return _PRIVATE_LABELS[label]
+    if label:
+        return ""
+    try:
+        start, stop = expect(data, 0, len(data), SEQUENCE, "")
+        parts = children(data, start, stop, most=16)
+    except DerError:
+        return ""
+    tags = [part[0] for part in parts]
+    if tags[:2] == [OID, 0xA0] and oid_text(data[parts[0][2] : parts[0][3]]) == "1.2.840.113549.1.7.2":
+        return "pkcs7"
+    if tags[:2] == [INTEGER, SEQUENCE] and len(parts) <= 3 and data[parts[0][2] : parts[0][3]] == b"\x03":
+        return "pkcs12"
+    if tags[:3] == [INTEGER, SEQUENCE, OCTET_STRING]:
+        return "pkcs8"
+    if tags == [SEQUENCE, OCTET_STRING]:
+        return "encrypted"
+    if len(tags) >= 9 and set(tags[:9]) == {INTEGER}:
+        return "rsa"
+    if tags[:2] == [INTEGER, OCTET_STRING]:
+        return "ec"
+    if tags == [INTEGER] * 6:
+        return "dsa"
+    return ""
+
+
+def unpack(container: str, data: bytes, passwords: tuple[bytes, ...], limits: Limits) -> Iterator[Part]:
+    """The leaves of a container; errors are parts."""
+    try:
+        if container == "pkcs7":
+            yield from _pkcs7(data, limits)
+        elif container == "pkcs12":
+            yield from _pkcs12(data, passwords)
+        elif container == "pkcs8":
+            yield _pkcs8(data)
+        elif container == "rsa":
+            yield _rsa_private(data, 0, len(data))
+        elif container == "dsa":
+            yield _dsa_private(data)
+        elif container == "ec":
+            yield _ec_private(data, 0, len(data), b"")
+        elif container == "openssh":
+            yield _openssh_private(data)
+        else:
+            yield _encrypted(data, passwords)
+    except (DerError, ValueError, IndexError, struct.error) as error:
+        yield Part(error=f"damaged {container} structure: {error}")
+
+
+def _public(key: Any) -> Part:
+    """The public part of a private key object."""
+    data = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return Part("PUBLIC KEY", data, PRIVATE_NOTICE)
+
+
+def _pkcs7(data: bytes, limits: Limits) -> Iterator[Part]:
+    """Certificates and CRLs of a SignedData (RFC 5652)."""
+    start, stop = expect(data, 0, len(data), SEQUENCE, "PKCS #7")
+    _, at = expect(data, start, stop, OID, "content type")
+    inner, end = expect(data, at, stop, 0xA0, "content")
+    inner, end = expect(data, inner, end, SEQUENCE, "signed data")
+    found = 0
+    for tag, _, begin, finish in children(data, inner, end):
+        if tag not in (0xA0, 0xA1):
+            continue
+        while begin < finish:
+            _, _, after = tlv(data, begin, finish)
+            if found >= limits.archive_members:
+                raise DerError("too many certificates")
+            if data[begin] == SEQUENCE:
+                found += 1
+                yield Part("CERTIFICATE" if tag == 0xA0 else "X509 CRL", data[begin:after])
+            begin = after
+    if not found:
+        yield Part(error="PKCS #7 without certificates")
+
+
+def _pkcs12(data: bytes, passwords: tuple[bytes, ...]) -> Iterator[Part]:
+    for password in (*passwords, b"", None):
+        try:
+            store = pkcs12.load_pkcs12(data, password)
+        except Exception:  # noqa: BLE001, S112  wrong password, or an algorithm that is not supported
+            continue
+        entries = ([store.cert] if store.cert else []) + list(store.additional_certs)
+        for entry in entries:
+            yield Part("CERTIFICATE", entry.certificate.public_bytes(serialization.Encoding.DER))
+        if store.key is not None and not entries:
+            yield _public(store.key)
+        if not entries and store.key is None:
+            yield Part(error="PKCS #12 without certificates")
+        return
+    yield Part(error=f"PKCS #12: no password opens it; {_HINT}")
+
+
+def _rsa_private(data: bytes, at: int, end: int) -> Part:
+    start, stop = expect(data, at, end, SEQUENCE, "RSA private key")
+    _, after = expect(data, start, stop, INTEGER, "version")
+    first, last = expect(data, after, stop, INTEGER, "modulus")
+    begin, finish = expect(data, last, stop, INTEGER, "exponent")
+    numbers = element(
+        SEQUENCE, integer_element(integer(data, first, last)), integer_element(integer(data, begin, finish))
+    )
+    return Part("RSA PUBLIC KEY", numbers, PRIVATE_NOTICE)
+
+
+def _dsa_private(data: bytes) -> Part:
+    start, stop = expect(data, 0, len(data), SEQUENCE, "DSA private key")
+    parts = children(data, start, stop)
+    p, q, g, y = (data[part[1] : part[3]] for part in parts[1:5])
+    algorithm = element(SEQUENCE, oid_element("1.2.840.10040.4.1"), element(SEQUENCE, p, q, g))
+    return Part("PUBLIC KEY", element(SEQUENCE, algorithm, element(0x03, b"\0", y)), PRIVATE_NOTICE)
+
+
+def _ec_private(data: bytes, at: int, end: int, parameters: bytes) -> Part:
+    """An ECPrivateKey (RFC 5915): the public point it carries, or that of its private number."""
+    start, stop = expect(data, at, end, SEQUENCE, "EC private key")
+    parts = children(data, start, stop)
+    point = b""
+    for tag, _, inner, finish in parts[2:]:
+        if tag == 0xA0:
+            parameters = data[inner:finish]
+        elif tag == 0xA1:
+            begin, last = expect(data, inner, finish, 0x03, "public key")
+            point = data[begin:last]
+    if not parameters:
+        raise DerError("EC private key without its curve")
+    if not point:
+        return _public(serialization.load_der_private_key(data[at:end], None))
+    algorithm = element(SEQUENCE, oid_element("1.2.840.10045.2.1"), parameters)
+    return Part("PUBLIC KEY", element(SEQUENCE, algorithm, element(0x03, point)), PRIVATE_NOTICE)
+
+
+def _pkcs8(data: bytes) -> Part:
+    start, stop = expect(data, 0, len(data), SEQUENCE, "private key")
+    _, at = expect(data, start, stop, INTEGER, "version")
+    inner, after = expect(data, at, stop, SEQUENCE, "algorithm")
+    first, last = expect(data, inner, after, OID, "algorithm")
+    oid = oid_text(data[first:last])
+    begin, finish = expect(data, after, stop, OCTET_STRING, "private key")
+    if oid == "1.2.840.113549.1.1.1":
+        return _rsa_private(data, begin, finish)
+    if oid == "1.2.840.10045.2.1":
+        _, key_start, key_stop = tlv(data, begin, finish)
+        if any(tag == 0xA1 for tag, *_ in children(data, key_start, key_stop)):
+            return _ec_private(data, begin, finish, data[last:after])
+    return _public(serialization.load_der_private_key(data, None))
+
+
+def _openssh_private(data: bytes) -> Part:
+    """The public key blob that an OpenSSH private key file holds in the clear."""
+    if not data.startswith(b"openssh-key-v1\0"):
+        raise DerError("not an OpenSSH private key")
+    at = 15
+    for _ in range(3):
+        (length,) = struct.unpack_from(">I", data, at)
+        at += 4 + length
+    at += 4
+    (length,) = struct.unpack_from(">I", data, at)
+    blob = data[at + 4 : at + 4 + length]
+    if len(blob) != length:
+        raise DerError("truncated")
+    return Part("openssh", blob, PRIVATE_NOTICE)
+
+
+def _encrypted(data: bytes, passwords: Iterable[bytes]) -> Part:
+    for password in passwords:
+        try:
+            return _public(serialization.load_der_private_key(data, password))
+        except Exception:  # noqa: BLE001, S112  wrong password, or an algorithm that is not supported
+            continue
+    return Part(error=f"an encrypted private key; {_HINT}")
+
+
+def encrypted_pem(text: bytes, passwords: Iterable[bytes]) -> Part:
+    """A private key in OpenSSL's old encrypted form (Proc-Type header)."""
+    for password in passwords:
+        try:
+            return _public(serialization.load_pem_private_key(text + b"\n", password))
+        except Exception:  # noqa: BLE001, S112  as above
+            continue
+    return Part(error=f"an encrypted private key; {_HINT}")
+
+
+def jks(data: bytes, passwords: tuple[bytes, ...], limits: Limits) -> Iterator[Part]:
+    """Certificates of a Java key store (JKS or JCEKS): they are stored in the clear.
+
+    Where a password is given the store's integrity digest is checked with it.
+    """
+    try:
+        yield from _jks(data, passwords, limits)
+    except (struct.error, IndexError, DerError) as error:
+        yield Part(error=f"damaged Java key store: {error}")
+
+
+def _jks(data: bytes, passwords: tuple[bytes, ...], limits: Limits) -> Iterator[Part]:
+    version, count = struct.unpack_from(">II", data, 4)
+    if version not in (1, 2):
+        raise DerError(f"version {version}")
+    at = 12
+
+    def text() -> None:
+        nonlocal at
+        (length,) = struct.unpack_from(">H", data, at)
+        at += 2 + length
+
+    def certificate() -> bytes:
+        nonlocal at
+        if version == 2:
+            text()
+        (length,) = struct.unpack_from(">I", data, at)
+        at += 4 + length
+        if at > len(data):
+            raise DerError("a length exceeds the file")
+        return data[at - length : at]
+
+    found = 0
+    for _ in range(min(count, limits.archive_members)):
+        (tag,) = struct.unpack_from(">I", data, at)
+        at += 4
+        text()
+        at += 8
+        if tag == 1:
+            (length,) = struct.unpack_from(">I", data, at)
+            at += 4 + length
+            (chain,) = struct.unpack_from(">I", data, at)
+            at += 4
+            for _ in range(min(chain, 64)):
+                found += 1
+                yield Part("CERTIFICATE", certificate())
+        elif tag == 2:
+            found += 1
+            yield Part("CERTIFICATE", certificate())
+        else:
+            yield Part(error="a secret key entry ends what can be read of this Java key store")
+            return
+    if passwords and len(data) - at == 20:
+        salts = [
+            hashlib.sha1(one.decode("utf-8", "replace").encode("utf-16-be") + b"Mighty Aphrodite") for one in passwords
+        ]
+        for digest in salts:
+            digest.update(data[:at])
+        if not any(hmac.compare_digest(digest.digest(), data[at:]) for digest in salts):
+            yield Part(error="Java key store: its integrity digest fits none of the passwords")
+    if not found:
+        yield Part(error="Java key store without certificates")
