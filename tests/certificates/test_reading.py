@@ -91,6 +91,7 @@ def kinds(items: list[Item]) -> list[str]:
     return [item.kind.value for item in items]
 
 
+@cache
 def forms() -> dict[str, tuple[bytes, list[str]]]:
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(ec_key(), hashes.SHA256())
     start = datetime.datetime(2024, 1, 1)

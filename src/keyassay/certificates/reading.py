@@ -424,9 +424,9 @@ def _pieces(buffer: bytes, base: int, source: _Source, *, last: bool) -> Iterato
             yield None, at
             continue
         # no plain block: a header (Proc-Type), quoting (JSON, indentation), damage, or not all here yet
-        end = buffer.find(b"-----END ", begin)
         following = buffer.find(_BEGIN, begin + len(_BEGIN))
-        if following >= 0 and (end < 0 or following < end):
+        end = buffer.find(b"-----END ", begin, following if following >= 0 else len(buffer))
+        if following >= 0 > end:
             for raw in source.problem(base + begin, "BEGIN without END"):
                 yield raw, begin
             at = following
