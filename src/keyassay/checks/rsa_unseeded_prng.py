@@ -1,0 +1,165 @@
+"""Primes from a well-known generator that nobody seeded.
+
+Weakness: the primes come from a public random generator in its initial state, or with a constant
+seed such as 0, 1 or 42: a forgotten call, or a test setting that went into production. Everybody
+who starts the same generator gets the same primes.
+
+Method: the first outputs of GMP's Mersenne Twister and congruential generators, of java.util.Random
+and of Python's random are remade. The highest 62 bits of a modulus are those of the product of the
+two outputs that its primes were searched from, whatever the search, so one sorted table of products
+of pairs finds the two outputs of a key. The primes then lie within 2^16 above them, which a product
+and one greatest common divisor decide. Programs that draw until an output is prime are covered by a
+shipped table of the places of the first three primes in each stream.
+
+Cost: 0.3 us a key, 20 ms once for each size of modulus.
+
+Profiles: fast does all of it.
+
+Mistakes: none. A match in the table happens by chance to one key in 2^45, and only a factor of N
+makes a finding.
+
+Blind spots: seeds other than the constants named here, outputs after the first 24, moduli other
+than 1024, 2048, 3072 and 4096 bits, generators that are not public, primes combined from outputs of
+other lengths than their own.
+
+Remedy: replace the key with one from the operating system's random source. Keys made by the same
+program share their primes: replace them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import gmpy2
+import numpy as np
+from numpy.typing import NDArray
+
+from keyassay.certificates.batches import RsaBatch
+from keyassay.certificates.public_key import RsaPublicKey
+from keyassay.checks import Context, batch_check
+from keyassay.findings import Classification, Confidence, Factor, Profile, Severity, Value, Verdict
+from keyassay.lists.recipes.unseeded import (
+    GENERATORS,
+    PRIME_BITS,
+    TWEAKS,
+    Origin,
+    first_outputs,
+    listed_places,
+    tweaked,
+)
+
+#: Outputs of each stream whose pairs are in the table.
+OUTPUTS = 24
+
+#: Highest bits of a product that are compared.
+TOP_BITS = 62
+
+#: Bits that a modulus may be short of twice a prime's: programs that force no high bit leave such.
+SHORT = 16
+
+#: How far above its output a prime is looked for.
+REACH = 1 << 16
+
+
+@dataclass(frozen=True)
+class UnseededPrimes(Factor):
+    """A factor, and the outputs that both primes were searched from (secret: they are the seed)."""
+
+    origins: tuple[Origin, Origin] | None = None
+
+    def secrets(self) -> Mapping[str, Value]:
+        origins: list[Value] = [
+            {"generator": origin.generator, "tweak": origin.tweak, "output": origin.place + 1}
+            for origin in self.origins or ()
+        ]
+        return {**super().secrets(), "outputs": origins}
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Products of pairs of outputs: the sorted highest bits, and the pair of each."""
+
+    tops: NDArray[np.int64]
+    pairs: list[tuple[Origin, Origin]]
+
+
+def _table(prime_bits: int) -> _Table:
+    products: list[tuple[int, Origin, Origin]] = []
+    for generator in GENERATORS:
+        outputs = first_outputs(generator, prime_bits, OUTPUTS)
+        for tweak in TWEAKS:
+            starts = [
+                (tweaked(output, prime_bits, tweak) >> (prime_bits - 96), Origin(generator, tweak, place))
+                for place, output in enumerate(outputs)
+            ]
+            products.extend((a * b, one, two) for (a, one), (b, two) in combinations(starts, 2))
+    streams: dict[tuple[str, str], list[tuple[int, Origin]]] = {}
+    for origin, top in listed_places(prime_bits):
+        streams.setdefault((origin.generator, origin.tweak), []).append((top, origin))
+    for primes in streams.values():
+        products.extend((a * b, one, two) for (a, one), (b, two) in combinations(primes, 2))
+    tops = np.array([product >> (192 - TOP_BITS) for product, _, _ in products], dtype=np.int64)
+    order = np.argsort(tops, kind="stable")
+    return _Table(tops[order], [products[place][1:] for place in order.tolist()])
+
+
+def _factor_above(n: int, start: int) -> int | None:
+    """The factor of N among the odd numbers from ``start`` to ``start + REACH``."""
+    modulus = gmpy2.mpz(n)
+    first = start | 1
+    for block in range(first, first + REACH, 1024):
+        product = gmpy2.mpz(1)
+        for number in range(block, block + 1024, 2):
+            product = product * number % modulus
+        if gmpy2.gcd(product, modulus) > 1:
+            for number in range(block, block + 1024, 2):
+                factor = gmpy2.gcd(number, modulus)
+                if 1 < factor < modulus:
+                    return int(factor)
+    return None
+
+
+@batch_check(
+    id="rsa-unseeded-prng",
+    title="generator without a seed",
+    applies_to=(RsaPublicKey,),
+    classification=Classification.BROKEN,
+    severity=Severity.CRITICAL,
+    confidence=Confidence.PROVEN,
+    profile=Profile.FAST,
+    references=(
+        "GMP 6.3 manual, section 9 (Random Number Functions)",
+        "Java SE API, java.util.Random and java.math.BigInteger",
+        "M. Matsumoto, T. Nishimura, Mersenne Twister, ACM TOMACS 8, 1998",
+        "CWE-337: Predictable Seed in Pseudo-Random Number Generator",
+    ),
+    explained_by=("rsa-invalid-modulus",),
+)
+def check(batch: RsaBatch, context: Context) -> Iterator[tuple[int, Verdict]]:
+    """One sorted look-up of the highest bits; the factor for those that are found."""
+    prime_bits = next((size for size in PRIME_BITS if 2 * size - SHORT < batch.bits <= 2 * size), None)
+    if prime_bits is None:
+        return
+    name = f"rsa-unseeded-prng {prime_bits}"
+    table: _Table | None = context.cache.get(name)
+    if table is None:
+        table = context.cache[name] = _table(prime_bits)
+    shift = 2 * prime_bits - TOP_BITS
+    tops = np.array([int(n >> shift) for n in batch.moduli], dtype=np.int64)
+    begins = np.searchsorted(table.tops, tops - 2, side="left")
+    ends = np.searchsorted(table.tops, tops + 1, side="right")
+    for row in np.flatnonzero(begins < ends).tolist():
+        n = int(batch.moduli[row])
+        for pair in table.pairs[int(begins[row]) : min(int(ends[row]), int(begins[row]) + 8)]:
+            factor = _factor_above(n, pair[0].start(prime_bits)) if n & 1 else None
+            if factor is not None:
+                yield (
+                    row,
+                    Verdict(
+                        "Both primes come from a well-known random generator without a seed.",
+                        UnseededPrimes(factor, {"reach_bits": 16}, pair),
+                    ),
+                )
+                break

@@ -1,0 +1,221 @@
+"""Patterns in the bits of many integers at once: shared zeros, few ones, repeated words; and sparse factors.
+
+Screens are array operations whose limits follow from a stated probability for uniform bits, never from experience.
+Matrices hold little-endian bytes, one integer of ``bits`` bits a row, the width a multiple of 8 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from heapq import nsmallest
+from itertools import islice
+from math import comb
+from operator import itemgetter
+
+import gmpy2
+import numpy as np
+from numpy.typing import NDArray
+
+#: Word widths in bytes whose shared zeros are counted, each base followed by its halves.
+_BASES = ((32, (32, 16, 8, 4, 2)), (24, (24, 12, 6)), (28, (28, 14)), (20, (20, 10)))
+
+#: Widths in the order of the columns of ``shared_zeros``.
+WIDTHS = tuple(width for _, widths in _BASES for width in widths)
+
+
+def shared_zeros(matrix: NDArray[np.uint8], bits: int) -> NDArray[np.uint16]:
+    """Bits of a word that are zero in all words of a number, for words of each of ``WIDTHS`` bytes.
+
+    Left out are the lowest word of the base width (it holds the tail of a search for primes) and the highest one
+    if it is not whole.
+
+    Returns:
+        Shape (rows, len(WIDTHS)); 0 in the columns of widths of which fewer than three words are left.
+    """
+    rows, _ = matrix.shape
+    counts = np.zeros((rows, len(WIDTHS)), dtype=np.uint16)
+    column = 0
+    for widest, widths in _BASES:
+        base = _base(bits, widest)
+        last = bits // (8 * base)
+        if last < 4:
+            column += len(widths)
+            continue
+        words = np.ascontiguousarray(matrix[:, base : last * base]).view(np.uint32).reshape(rows, last - 1, base // 4)
+        share = np.bitwise_or.reduce(words, axis=1)
+        for width in widths:
+            if width < base:
+                halves = share.view(np.uint16)
+                middle = halves.shape[1] // 2
+                share = halves[:, :middle] | halves[:, middle:]
+            if width <= base:
+                ones = np.bitwise_count(share).sum(axis=1, dtype=np.uint16)
+                counts[:, column] = 8 * width - ones
+            column += 1
+    return counts
+
+
+def _base(bits: int, widest: int) -> int:
+    """The widest word, or its half and so on, of which a number has at least four."""
+    base = widest
+    while bits < 4 * 8 * base and base % 8 == 0:
+        base //= 2
+    return base
+
+
+@cache
+def shared_zeros_limits(bits: int, exponent: int) -> tuple[int, ...]:
+    """From how many shared zeros on chance is excluded, for each of ``WIDTHS``.
+
+    A uniform number reaches the limit of one width with probability at most 2^-exponent; limits above the number
+    of bits of a word mean that the width tells nothing.
+    """
+    # A bit is zero in all words with probability 2^-words, independently of the other bits.
+    limits: list[int] = []
+    for widest, widths in _BASES:
+        base = _base(bits, widest)
+        words = bits // (8 * base) - 1
+        limits.extend(
+            _binomial_limit(8 * width, words * (base // width), exponent)
+            if words >= 3 and width <= base
+            else 8 * width + 1
+            for width in widths
+        )
+    return tuple(limits)
+
+
+def _binomial_limit(trials: int, log2_of_odds: int, exponent: int) -> int:
+    """The least k with C(trials, k) * 2^(-k * log2_of_odds) <= 2^-exponent (a bound of the binomial tail)."""
+    for k in range(trials + 1):
+        if comb(trials, k) << exponent <= 1 << (k * log2_of_odds):
+            return k
+    return trials + 1
+
+
+def ones_at_the_ends(matrix: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """One bits in the lowest and highest 1, 2, 4 and 8 words of 64 bits, in all, and in both halves.
+
+    Returns:
+        Shape (rows, 11): lowest 1, 2, 4, 8; highest 1, 2, 4, 8; all; lower half; upper half of the words.
+    """
+    words = np.bitwise_count(matrix.view(np.uint64)).astype(np.float32)
+    total = words.shape[1]
+    chosen = np.zeros((total, 11), dtype=np.float32)
+    for column, count in enumerate((1, 2, 4, 8)):
+        chosen[:count, column] = 1
+        chosen[max(total - count, 0) :, column + 4] = 1
+    chosen[:, 8] = 1
+    chosen[: total // 2, 9] = 1
+    chosen[total // 2 :, 10] = 1
+    ones: NDArray[np.int64] = np.rint(words @ chosen).astype(np.int64)
+    return ones
+
+
+def window_bits(bits: int) -> NDArray[np.int64]:
+    """Length in bits of the eleven windows of ``ones_at_the_ends``."""
+    total = (bits + 63) // 64
+    missing = 64 * total - bits
+    low = [64 * min(count, total) for count in (1, 2, 4, 8)]
+    high = [64 * min(count, total) - missing for count in (1, 2, 4, 8)]
+    half = total // 2
+    whole = [bits, 64 * half, 64 * (total - half) - missing]
+    lengths = np.array(low + high + whole, dtype=np.int64)
+    return np.minimum(lengths, bits)
+
+
+def lightness(matrix: NDArray[np.uint8], bits: int) -> NDArray[np.float64]:
+    """How many standard deviations each window of ``ones_at_the_ends`` has fewer ones than half.
+
+    Returns:
+        Shape (rows, 9): the ends and the whole.
+    """
+    lengths = np.maximum(window_bits(bits)[:9], 1)
+    deviations: NDArray[np.float64] = (lengths / 2 - ones_at_the_ends(matrix)[:, :9]) / np.sqrt(lengths / 4)
+    return deviations
+
+
+@cache
+def weight_limits(length: int, exponent: int) -> tuple[int, int]:
+    """(low, high): a uniform number of ``length`` bits has fewer ones than low with probability <= 2^-exponent.
+
+    Likewise more than high. Exact tails, not the normal approximation.
+    """
+    total = 0
+    for low in range(length + 1):
+        total += comb(length, low)
+        if total << exponent > 1 << length:
+            return low, length - low
+    return 0, length
+
+
+def repeated_words(matrix: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Rows in which an aligned word of 8 bytes comes twice (all words of the width that are whole)."""
+    words = np.sort(matrix.view(np.uint64), axis=1)
+    return np.asarray((words[:, 1:] == words[:, :-1]).any(axis=1))
+
+
+def printable_words(matrix: NDArray[np.uint8], words: int) -> NDArray[np.bool_]:
+    """Rows in which so many adjacent aligned words of 8 bytes consist of printable ASCII alone."""
+    printable = ((matrix - np.uint8(32)) < np.uint8(95)).view(np.uint64) == 0x0101010101010101
+    count = printable.shape[1] - words + 1
+    if count < 1:
+        return np.zeros(len(matrix), dtype=np.bool_)
+    run = printable[:, :count].copy()
+    for shift in range(1, words):
+        run &= printable[:, shift : shift + count]
+    return np.asarray(run.any(axis=1))
+
+
+_State = tuple[int, gmpy2.mpz, gmpy2.mpz, gmpy2.mpz]
+
+
+def _beam(n: int, states: int) -> Iterator[list[_State]]:
+    """Step t yields the lightest ways (weight, p, q, rest) to have N = pq + rest * 2^t, t = 1, 2, ..."""
+    beam: list[_State] = [(2, gmpy2.mpz(1), gmpy2.mpz(1), gmpy2.mpz(n - 1) >> 1)]
+    bit = gmpy2.mpz(1)
+    t = 0
+    while beam:
+        yield beam
+        bit <<= 1
+        t += 1
+        following: list[_State] = []
+        for weight, p, q, rest in beam:
+            if rest & 1:
+                following.append((weight + 1, p.bit_set(t), q, (rest - q) >> 1))
+                if p != q:
+                    following.append((weight + 1, p, q.bit_set(t), (rest - p) >> 1))
+            else:
+                following.append((weight, p, q, rest >> 1))
+                following.append((weight + 2, p.bit_set(t), q.bit_set(t), (rest - p - q - bit) >> 1))
+        following = [state for state in following if state[3] >= 0]
+        beam = following if len(following) <= states else nsmallest(states, following, key=itemgetter(0))
+
+
+def sparse_factor(n: int, states: int) -> int | None:
+    """A factor of N if both primes have few one bits: beam search from the low end.
+
+    A state is two numbers p, q with N = pq modulo 2^t; the lightest ``states`` survive each further bit. Finds
+    primes of weight 24 of 512 with 100 states, of weight 40 mostly with 1,000. Nothing is known about others.
+
+    Args:
+        n: odd, positive.
+        states: width of the beam; the cost is about (bits of N) * states microseconds.
+
+    Returns:
+        A factor between 1 and N, or None.
+    """
+    for beam in islice(_beam(n, states), n.bit_length() // 2 + 2):
+        for _, p, _, rest in beam:
+            if rest == 0 and 1 < p < n and n % p == 0:
+                return int(p)
+    return None
+
+
+def lightest_start(n: int, bits: int, states: int) -> int:
+    """The least weight of two numbers whose product agrees with N in its low ``bits`` bits, as far as a beam sees.
+
+    Sound keys have 24 or more at 96 bits and 32 states.
+    """
+    beams = list(islice(_beam(n, states), bits))
+    return min((state[0] for state in beams[-1]), default=0) if len(beams) == bits else 0

@@ -1,0 +1,100 @@
+"""The laws that the bit screens state: limits are true bounds, columns count what they say."""
+
+from __future__ import annotations
+
+from math import comb
+from random import Random
+
+import gmpy2
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keyassay.keymath import arrays, bits
+
+RANDOM = Random(20260921)
+
+
+def matrix_of(numbers: list[int], size: int) -> np.ndarray:
+    return arrays.byte_matrix(numbers, (size + 63) // 64 * 8)
+
+
+@given(st.integers(1, 2**1100 - 1))
+def test_windows_count_their_bits(n: int) -> None:
+    size = n.bit_length()
+    matrix = matrix_of([n], size)
+    words = matrix.shape[1] // 8
+    ones = bits.ones_at_the_ends(matrix)[0]
+    lengths = bits.window_bits(size)
+    for column, count in enumerate((1, 2, 4, 8)):
+        assert ones[column] == (n & (1 << 64 * count) - 1).bit_count()
+        assert ones[column + 4] == (n >> 64 * max(words - count, 0)).bit_count()
+    assert ones[8] == n.bit_count() == ones[9] + ones[10]
+    assert (ones <= lengths).all()
+    assert lengths[8] == size == lengths[9] + lengths[10]
+
+
+@given(st.integers(2**1023, 2**1024 - 1), st.sampled_from([8, 16, 32, 4]))
+def test_planted_zeros_are_all_counted(n: int, width: int) -> None:
+    """Whatever the lowest word of the base width holds, zeros in all other words are seen."""
+    zeros = (1 << (4 * width)) - 1
+    for place in range(32, 1024 // 8, width):
+        n &= ~(zeros << (8 * place))
+    counted = bits.shared_zeros(matrix_of([n], 1024), 1024)[0]
+    assert counted[bits.WIDTHS.index(width)] >= 4 * width
+
+
+def test_limits_of_shared_zeros_are_tail_bounds() -> None:
+    limits = dict(zip(bits.WIDTHS, bits.shared_zeros_limits(2048, 30), strict=True))
+    for width, words in ((32, 7), (8, 28), (24, 9), (28, 8), (20, 11)):
+        odds = 2.0**-words
+        tail = sum(
+            comb(8 * width, k) * odds**k * (1 - odds) ** (8 * width - k) for k in range(limits[width], 8 * width + 1)
+        )
+        assert tail < 2**-30
+    numbers = [RANDOM.getrandbits(2048) | 1 << 2047 for _ in range(2000)]
+    counted = bits.shared_zeros(matrix_of(numbers, 2048), 2048)
+    assert not (counted >= np.array(bits.shared_zeros_limits(2048, 30))).any()
+
+
+def test_weight_limits_are_exact() -> None:
+    for length in (64, 500, 2048):
+        low, high = bits.weight_limits(length, 20)
+        below = sum(comb(length, k) for k in range(low))
+        assert below << 20 <= 1 << length < (below + comb(length, low)) << 20
+        assert low + high == length
+
+
+@given(st.binary(min_size=256, max_size=256), st.integers(0, 31), st.integers(0, 31))
+def test_repeated_words_are_those_that_a_set_finds(octets: bytes, one: int, two: int) -> None:
+    octets = octets[: 8 * one] + octets[8 * two : 8 * two + 8] + octets[8 * one + 8 :]
+    words = [octets[place : place + 8] for place in range(0, 256, 8)]
+    matrix = np.frombuffer(octets, dtype=np.uint8).reshape(1, -1)
+    assert bits.repeated_words(matrix)[0] == (len(set(words)) < len(words))
+
+
+def test_text_is_seen_where_it_stands() -> None:
+    for offset in range(9):
+        octets = b"\xff" * (40 + offset) + b"a sentence of forty-eight octets, if you count it" + b"\xff" * 200
+        matrix = np.frombuffer(octets[:256], dtype=np.uint8).reshape(1, -1)
+        assert bits.printable_words(matrix, 5)[0]
+        assert not bits.printable_words(matrix, 7)[0]
+
+
+def sparse_prime(size: int, weight: int) -> int:
+    while True:
+        n = 1 | 1 << (size - 1) | sum(1 << place for place in RANDOM.sample(range(1, size - 1), weight - 2))
+        if gmpy2.is_prime(n):
+            return n
+
+
+def test_beam_finds_sparse_primes_and_nothing_else() -> None:
+    p, q = sparse_prime(256, 10), sparse_prime(256, 10)
+    assert bits.sparse_factor(p * q, 400) in (p, q)
+    assert bits.lightest_start(p * q, 96, 32) <= 20
+    p, q = (int(gmpy2.next_prime(RANDOM.getrandbits(256) | 3 << 254)) for _ in range(2))
+    assert bits.sparse_factor(p * q, 50) is None
+    assert bits.lightest_start(p * q, 96, 32) > 20
+    for n in (1, 3, 9, 2**64 - 1):
+        factor = bits.sparse_factor(n, 10)
+        assert factor is None or 1 < factor < n
