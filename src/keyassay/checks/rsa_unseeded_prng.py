@@ -15,7 +15,7 @@ Cost: 0.3 us a key, 20 ms once for each size of modulus.
 
 Profiles: fast does all of it.
 
-Mistakes: none. A match in the table happens by chance to one key in 2^45, and only a factor of N
+Mistakes: none. A match in the table happens by chance to one key in 2^44, and only a factor of N
 makes a finding.
 
 Blind spots: seeds other than the constants named here, outputs after the first 24, moduli other
@@ -30,7 +30,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
 
 import gmpy2
 import numpy as np
@@ -79,30 +78,46 @@ class UnseededPrimes(Factor):
 
 @dataclass(frozen=True)
 class _Table:
-    """Products of pairs of outputs: the sorted highest bits, and the pair of each."""
+    """Products of pairs of outputs of one stream: their highest bits, sorted, and the numbers of the two origins.
+
+    ``tops`` are at most 4 below the exact ones.
+    """
 
     tops: NDArray[np.int64]
-    pairs: list[tuple[Origin, Origin]]
+    pairs: NDArray[np.int32]
+    origins: list[Origin]
+
+    def pair(self, place: int) -> tuple[Origin, Origin]:
+        """The origins of the product at that place."""
+        one, two = self.pairs[place].tolist()
+        return self.origins[one], self.origins[two]
 
 
 def _table(prime_bits: int) -> _Table:
-    products: list[tuple[int, Origin, Origin]] = []
-    for generator in GENERATORS:
-        outputs = first_outputs(generator, prime_bits, OUTPUTS)
-        for tweak in TWEAKS:
-            starts = [
-                (tweaked(output, prime_bits, tweak) >> (prime_bits - 96), Origin(generator, tweak, place))
-                for place, output in enumerate(outputs)
-            ]
-            products.extend((a * b, one, two) for (a, one), (b, two) in combinations(starts, 2))
+    shift = prime_bits - TOP_BITS
     streams: dict[tuple[str, str], list[tuple[int, Origin]]] = {}
     for origin, top in listed_places(prime_bits):
-        streams.setdefault((origin.generator, origin.tweak), []).append((top, origin))
-    for primes in streams.values():
-        products.extend((a * b, one, two) for (a, one), (b, two) in combinations(primes, 2))
-    tops = np.array([product >> (192 - TOP_BITS) for product, _, _ in products], dtype=np.int64)
-    order = np.argsort(tops, kind="stable")
-    return _Table(tops[order], [products[place][1:] for place in order.tolist()])
+        streams.setdefault((origin.generator, origin.tweak), []).append((top >> (96 - TOP_BITS), origin))
+    groups = list(streams.values())
+    for generator in GENERATORS:
+        outputs = first_outputs(generator, prime_bits, OUTPUTS)
+        groups.extend(
+            [(tweaked(output, prime_bits, tweak) >> shift, Origin(generator, tweak, place))
+             for place, output in enumerate(outputs)]
+            for tweak in TWEAKS
+        )  # fmt: skip
+    pairs: list[NDArray[np.intp]] = []
+    first = 0
+    for group in groups:
+        pairs.append(np.column_stack(np.triu_indices(len(group), 1)) + first)
+        first += len(group)
+    indices = np.concatenate(pairs)
+    starts = np.array([start for group in groups for start, _ in group], dtype=np.int64)
+    high, low = starts >> 31, starts & (2**31 - 1)
+    one, two = indices[:, 0], indices[:, 1]
+    products = high[one] * high[two] + ((high[one] * low[two] + low[one] * high[two]) >> 31)
+    order = np.argsort(products, kind="stable")
+    return _Table(products[order], indices[order].astype(np.int32), [origin for group in groups for _, origin in group])
 
 
 def _factor_above(n: int, start: int) -> int | None:
@@ -148,11 +163,12 @@ def check(batch: RsaBatch, context: Context) -> Iterator[tuple[int, Verdict]]:
         table = context.cache[name] = _table(prime_bits)
     shift = 2 * prime_bits - TOP_BITS
     tops = np.array([int(n >> shift) for n in batch.moduli], dtype=np.int64)
-    begins = np.searchsorted(table.tops, tops - 2, side="left")
+    begins = np.searchsorted(table.tops, tops - 6, side="left")
     ends = np.searchsorted(table.tops, tops + 1, side="right")
     for row in np.flatnonzero(begins < ends).tolist():
         n = int(batch.moduli[row])
-        for pair in table.pairs[int(begins[row]) : min(int(ends[row]), int(begins[row]) + 8)]:
+        for place in range(int(begins[row]), min(int(ends[row]), int(begins[row]) + 8)):
+            pair = table.pair(place)
             factor = _factor_above(n, pair[0].start(prime_bits)) if n & 1 else None
             if factor is not None:
                 yield (

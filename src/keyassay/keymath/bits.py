@@ -33,8 +33,8 @@ def shared_zeros(matrix: NDArray[np.uint8], bits: int) -> NDArray[np.uint16]:
     Returns:
         Shape (rows, len(WIDTHS)); 0 in the columns of widths of which fewer than three words are left.
     """
-    rows, _ = matrix.shape
-    counts = np.zeros((rows, len(WIDTHS)), dtype=np.uint16)
+    limbs = matrix.view(np.uint32)
+    counts = np.zeros((len(matrix), len(WIDTHS)), dtype=np.uint16)
     column = 0
     for widest, widths in _BASES:
         base = _base(bits, widest)
@@ -42,13 +42,15 @@ def shared_zeros(matrix: NDArray[np.uint8], bits: int) -> NDArray[np.uint16]:
         if last < 4:
             column += len(widths)
             continue
-        words = np.ascontiguousarray(matrix[:, base : last * base]).view(np.uint32).reshape(rows, last - 1, base // 4)
-        share = np.bitwise_or.reduce(words, axis=1)
+        size = base // 4
+        share = limbs[:, size : 2 * size].copy()
+        for place in range(2 * size, last * size, size):
+            share |= limbs[:, place : place + size]
         for width in widths:
             if width < base:
                 halves = share.view(np.uint16)
                 middle = halves.shape[1] // 2
-                share = halves[:, :middle] | halves[:, middle:]
+                share = (halves[:, :middle] | halves[:, middle:]).view(np.uint32 if middle % 2 == 0 else np.uint16)
             if width <= base:
                 ones = np.bitwise_count(share).sum(axis=1, dtype=np.uint16)
                 counts[:, column] = 8 * width - ones
@@ -141,11 +143,12 @@ def weight_limits(length: int, exponent: int) -> tuple[int, int]:
 
     Likewise more than high. Exact tails, not the normal approximation.
     """
-    total = 0
+    total, ways = 0, 1
     for low in range(length + 1):
-        total += comb(length, low)
+        total += ways
         if total << exponent > 1 << length:
             return low, length - low
+        ways = ways * (length - low) // (low + 1)
     return 0, length
 
 
