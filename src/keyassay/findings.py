@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING
 
-from keyassay.certificates.public_key import PublicKey, RsaPublicKey
+from keyassay.certificates.public_key import EcPublicKey, PublicKey, RsaPublicKey
+from keyassay.keymath.curves import multiply, named_curve
 
 if TYPE_CHECKING:
     from keyassay.certificates.item import Item
@@ -153,6 +154,47 @@ class Factor(Evidence):
                 "p times q is N (prints 0)",
                 f"echo 'ibase=16; {p:X} * {q:X} - {subject.modulus:X}' | BC_LINE_LENGTH=0 bc",
             ),
+        ]
+
+
+@dataclass(frozen=True)
+class EcPrivateKey(Evidence):
+    """The private key of an elliptic curve key: d with dG = Q.
+
+    ``notes`` are public facts about how it was found, JSON values.
+    """
+
+    d: int
+    notes: Mapping[str, Value] = field(default_factory=dict)
+
+    def proves(self, subject: PublicKey | Item) -> bool:
+        """0 < d < order and dG is the key's point."""
+        if not isinstance(subject, EcPublicKey):
+            return False
+        curve = named_curve(subject.curve)
+        if curve is None or not 0 < self.d < curve.order:
+            return False
+        point = multiply(curve, self.d, curve.base)
+        if point is None:
+            return False
+        octets = subject.point
+        size = curve.field_bytes
+        x = int(point[0]).to_bytes(size, "big")
+        if octets[:1] in (b"\x02", b"\x03"):
+            return octets == bytes([2 + int(point[1] & 1)]) + x
+        return octets[1:] == x + int(point[1]).to_bytes(size, "big")
+
+    def describe(self) -> Mapping[str, Value]:
+        return {"proof": "private key", **self.notes}
+
+    def secrets(self) -> Mapping[str, Value]:
+        return {"d": int(self.d)}
+
+    def steps(self, subject: PublicKey | Item) -> list[Step]:
+        assert isinstance(subject, EcPublicKey)
+        return [
+            Step(f"The key is a point on {subject.curve}: {subject.point.hex()}"),
+            Step(f"Its private key is d = {self.d:x}: d times the base point is that point"),
         ]
 
 

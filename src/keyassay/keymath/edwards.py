@@ -1,0 +1,128 @@
+"""Ed25519, Ed448, X25519 and X448 public keys: canonical, on the curve, of full order (RFC 8032, RFC 7748).
+
+Only the octets are looked at; ``examine`` says what is wrong in words.
+"""
+
+from __future__ import annotations
+
+import gmpy2
+from gmpy2 import mpz
+
+P25519 = mpz(2**255 - 19)
+P448 = mpz(2**448 - 2**224 - 1)
+_D25519 = -121665 * gmpy2.invert(121666, P25519) % P25519
+_D448 = P448 - 39081
+
+
+def _edwards_small_order_25519() -> frozenset[int]:
+    """The y coordinates of the eight points of order 1, 2, 4 and 8."""
+    # y = 1, -1, 0 and the two y of order 8: y^2 with dy^4 + 2y^2 ... is found by doubling to y = 0: x^2 = -y^2, so
+    # -x^2 + y^2 = 1 + dx^2y^2 gives 2y^2 = 1 - dy^4
+    p, d = P25519, _D25519
+    found = {1, int(p - 1), 0}
+    inverse = gmpy2.invert(d, p)
+    # d y^4 + 2 y^2 - 1 = 0: y^2 = (-1 +- sqrt(1 + d)) / d
+    root = _sqrt_25519((1 + d) % p)
+    for sign in (1, -1):
+        square = (-1 + sign * root) * inverse % p
+        y = _sqrt_25519(square)
+        if y * y % p == square:
+            found |= {int(y), int(p - y)}
+    return frozenset(found)
+
+
+def _sqrt_25519(square: int) -> mpz:
+    p = P25519
+    candidate = gmpy2.powmod(square, (p + 3) // 8, p)
+    if candidate * candidate % p != square % p:
+        candidate = candidate * gmpy2.powmod(2, (p - 1) // 4, p) % p
+    return candidate
+
+
+_SMALL_ED25519 = _edwards_small_order_25519()
+_SMALL_X25519 = frozenset(
+    {
+        0,
+        1,
+        int(P25519 - 1),
+        int.from_bytes(bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"), "little"),
+        int.from_bytes(bytes.fromhex("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"), "little"),
+    }
+)
+
+
+def examine(kind: str, encoded: bytes) -> tuple[str, str]:
+    """What is wrong with a key.
+
+    Args:
+        kind: ed25519, ed448, x25519 or x448.
+        encoded: its octets.
+
+    Returns:
+        (contradiction, remark), both "" for a sound key.
+    """
+    size = {"ed25519": 32, "x25519": 32, "ed448": 57, "x448": 56}.get(kind)
+    if size is None:
+        return "", ""
+    if len(encoded) != size:
+        return f"{len(encoded)} octets instead of {size}", ""
+    if kind == "ed25519":
+        return _ed25519(encoded), ""
+    if kind == "ed448":
+        return _ed448(encoded), ""
+    return _x25519(encoded) if kind == "x25519" else (_x448(encoded), "")
+
+
+def _ed25519(encoded: bytes) -> str:
+    p = P25519
+    number = int.from_bytes(encoded, "little")
+    sign, y = number >> 255, mpz(number & ((1 << 255) - 1))
+    if int(y % p) in _SMALL_ED25519:
+        return "the point has small order"
+    if y >= p:
+        return "the y coordinate is not below the field's size"
+    square = y * y % p
+    symbol = gmpy2.jacobi((square - 1) * (_D25519 * square + 1) % p, p)
+    if symbol == -1:
+        return "no point of the curve has this y coordinate"
+    return "x is 0, but its sign bit is set" if symbol == 0 and sign else ""
+
+
+def _ed448(encoded: bytes) -> str:
+    p = P448
+    if encoded[56] & 0x7F:
+        return "bits beyond the coordinate are set"
+    y = mpz(int.from_bytes(encoded[:56], "little"))
+    if y >= p:
+        return "the y coordinate is not below the field's size"
+    if y in (0, 1, p - 1):
+        return "the point has small order"
+    square = y * y % p
+    if gmpy2.jacobi((square - 1) * (_D448 * square - 1) % p, p) == -1:
+        return "no point of the curve has this y coordinate"
+    return ""
+
+
+def _x25519(encoded: bytes) -> tuple[str, str]:
+    p = P25519
+    number = int.from_bytes(encoded, "little")
+    high, u = number >> 255, mpz(number & ((1 << 255) - 1))
+    if int(u % p) in _SMALL_X25519:
+        return "the point has small order", ""
+    if u >= p:
+        return "the u coordinate is not below the field's size", ""
+    if gmpy2.jacobi((u * u * u + 486662 * u * u + u) % p, p) == -1:
+        return "u lies on the twist, where no multiple of the base point is", ""
+    return "", "the unused top bit is set" if high else ""
+
+
+def _x448(encoded: bytes) -> str:
+    p = P448
+    u = mpz(int.from_bytes(encoded, "little"))
+    if u % p in (0, 1, p - 1):
+        return "the point has small order"
+    if u >= p:
+        return "the u coordinate is not below the field's size"
+    if gmpy2.jacobi((u * u * u + 156326 * u * u + u) % p, p) == -1:
+        return "u lies on the twist, where no multiple of the base point is"
+    return ""

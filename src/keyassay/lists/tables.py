@@ -1,0 +1,52 @@
+"""Tables of small multiples of curve points, kept in the user's cache folder with a digest, in memory if it is closed.
+
+A table says which points it holds by its name and size alone; a file that does not match its digest is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from functools import cache
+
+import numpy as np
+
+from keyassay.keymath.curves import StepTable, multiply, named_curves, step_table
+from keyassay.lists.lookup import cache_folder, write_atomically
+
+#: tables of this many entries or more are worth a file (half a second and more to make)
+_KEEP = 1 << 17
+
+
+@cache
+def steps(curve: str, size: int, multiplier: int = 1) -> StepTable:
+    """Multiples of ``multiplier`` times the base point.
+
+    Args:
+        curve: name of a curve over a prime field.
+        size: least number of multiples.
+        multiplier: of the base point.
+    """
+    found = named_curves()[curve]
+    base = found.base if multiplier == 1 else multiply(found, multiplier, found.base)
+    assert base is not None
+    if size < _KEEP:
+        return step_table(found, base, size)
+    name = hashlib.sha256(f"{curve} {multiplier} {size} 1".encode()).hexdigest()[:16]
+    path = cache_folder() / "tables" / f"steps-{curve}-{name}.bin"
+    try:
+        data = path.read_bytes()
+        digest, body = data[:32], data[32:]
+        if hashlib.sha256(body).digest() == digest:
+            count, reach = np.frombuffer(body, dtype="<u8", count=2).tolist()
+            tails = np.frombuffer(body, dtype="<u8", count=count, offset=16)
+            indices = np.frombuffer(body, dtype="<u4", count=count, offset=16 + 8 * count)
+            return StepTable(tails, indices, reach)
+    except (OSError, ValueError):
+        pass
+    made = step_table(found, base, size)
+    body = np.array([len(made.tails), made.size], dtype="<u8").tobytes()
+    body += made.tails.astype("<u8").tobytes() + made.indices.astype("<u4").tobytes()
+    with suppress(OSError):  # a closed cache folder costs time, not answers
+        write_atomically(path, hashlib.sha256(body).digest() + body)
+    return made
