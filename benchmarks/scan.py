@@ -1,0 +1,258 @@
+"""CPU of a whole scan, beside badkeys on the same certificates, process start included.
+
+    python3 dev.py bench scan [--certificates 20000] [--rounds 3] [--json FILE]
+
+Certificates are distinct and signed by one ECDSA key; moduli are products of primes (random numbers have small
+factors, on which badkeys spends more time than on keys). badkeys runs its default checks, named, without its block
+list, which it would have to download; it gets one base64 certificate a line. Programs take turns, so that a busy
+machine slows both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import gmpy2
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import NameOID
+
+ROOT = Path(__file__).resolve().parent.parent
+KEYASSAY = ROOT / ".venv" / "bin" / "keyassay"
+BADKEYS = ROOT / ".venv-peers" / "bin" / "badkeys"
+BADKEYS_CHECKS = "fermat,roca,rsainvalid,rsapoly,sharedprimes,smalld,smallfactors,dsasparse"
+
+RANDOM = random.Random(20260921)
+CA_KEY = ec.derive_private_key(20260921, ec.SECP256R1())
+NAME_OF_CA = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Benchmark CA")])
+
+
+def length(size: int) -> bytes:
+    """DER length octets."""
+    if size < 128:
+        return bytes([size])
+    octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([0x80 | len(octets)]) + octets
+
+
+class Template:
+    """A certificate of which serial number, name and key are exchanged and the signature is made anew."""
+
+    NAME = "device-000000000000"
+    SERIAL = int.from_bytes(b"\x5aserial-", "big")
+
+    def __init__(
+        self, key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey, part: bytes
+    ) -> None:
+        """``part`` are the octets of the key that later certificates replace."""
+        start = datetime(2026, 1, 1, tzinfo=UTC)
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.NAME)]))
+            .issuer_name(NAME_OF_CA)
+            .public_key(key)
+            .serial_number(self.SERIAL)
+            .not_valid_before(start)
+            .not_valid_after(start + timedelta(days=3650))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(CA_KEY.public_key()), critical=False)
+            .sign(CA_KEY, hashes.SHA256())
+        )
+        self.signed_part = made.tbs_certificate_bytes
+        whole = made.public_bytes(serialization.Encoding.DER)
+        after = whole.index(self.signed_part) + len(self.signed_part)
+        self.algorithm = whole[after : after + 2 + whole[after + 1]]
+        self.part = part
+
+    def certificate(self, number: int, part: bytes) -> bytes:
+        """DER of certificate ``number`` with other key octets."""
+        serial = (1 << 62 | number).to_bytes(8, "big")
+        name = f"device-{number:012d}".encode()
+        signed_part = (
+            self.signed_part.replace(self.SERIAL.to_bytes(8, "big"), serial)
+            .replace(self.NAME.encode(), name)
+            .replace(self.part, part)
+        )
+        signature = b"\x00" + CA_KEY.sign(signed_part, ec.ECDSA(hashes.SHA256()))
+        content = signed_part + self.algorithm + b"\x03" + length(len(signature)) + signature
+        return b"\x30" + length(len(content)) + content
+
+
+def rsa_certificates(bits: int, count: int) -> Iterator[bytes]:
+    """Distinct products of pairs from a pool of primes."""
+    size = 2
+    while size * (size - 1) // 2 < count:
+        size += 1
+    half = bits // 2
+    pool = [int(gmpy2.next_prime(RANDOM.getrandbits(half) | 3 << (half - 2))) for _ in range(size)]
+    moduli = (p * q for place, p in enumerate(pool) for q in pool[:place])
+    template = None
+    for number, modulus in zip(range(count), moduli, strict=False):
+        octets = modulus.to_bytes(bits // 8, "big")
+        if template is None:
+            template = Template(rsa.RSAPublicNumbers(65537, modulus).public_key(), octets)
+        yield template.certificate(number, octets)
+
+
+def ec_certificates(count: int) -> Iterator[bytes]:
+    """P-256 keys with random private values."""
+    template = None
+    for number in range(count):
+        key = ec.derive_private_key(RANDOM.getrandbits(250) + 1, ec.SECP256R1()).public_key()
+        octets = key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+        template = template or Template(key, octets)
+        yield template.certificate(number, octets)
+
+
+def ed25519_certificates(count: int) -> Iterator[bytes]:
+    """Ed25519 keys with random seeds."""
+    template = None
+    for number in range(count):
+        key = ed25519.Ed25519PrivateKey.from_private_bytes(RANDOM.randbytes(32)).public_key()
+        octets = key.public_bytes_raw()
+        template = template or Template(key, octets)
+        yield template.certificate(number, octets)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The same certificates as a PEM bundle and one a line."""
+
+    pem: Path
+    lines: Path
+    count: int
+
+
+def bundle(folder: Path, name: str, certificates: list[bytes]) -> Bundle:
+    """Write both forms."""
+    encoded = [base64.b64encode(der).decode() for der in certificates]
+    pem, lines = folder / f"{name}.pem", folder / f"{name}.txt"
+    with pem.open("w") as out:
+        for text in encoded:
+            wrapped = "\n".join(text[place : place + 64] for place in range(0, len(text), 64))
+            out.write(f"-----BEGIN CERTIFICATE-----\n{wrapped}\n-----END CERTIFICATE-----\n")
+    lines.write_text("\n".join(encoded) + "\n")
+    return Bundle(pem, lines, len(certificates))
+
+
+def cpu(command: list[str]) -> float:
+    """User and system seconds of a process and its children; its output is thrown away."""
+    pid = os.posix_spawn(
+        command[0],
+        command,
+        {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
+    )
+    _, status, used = os.wait4(pid, 0)
+    if os.waitstatus_to_exitcode(status) != 0:
+        raise SystemExit(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
+    return used.ru_utime + used.ru_stime
+
+
+def keyassay(given: Bundle, profile: str, *, fleet: bool = False) -> list[str]:
+    """The command line of ours."""
+    more = [] if fleet else ["--no-fleet"]
+    options = ["--profile", profile, "--jobs", "1", "--fail-on", "never", "--format", "jsonl", *more]
+    return [str(KEYASSAY), "scan", *options, str(given.pem)]
+
+
+def badkeys(given: Bundle) -> list[str]:
+    """The command line of badkeys."""
+    return [str(BADKEYS), "-c", BADKEYS_CHECKS, "--crt-lines", str(given.lines)]
+
+
+def main() -> None:
+    """Make the certificates, run all programs in turns, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--certificates", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    count = given.certificates
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        print(f"making {count} certificates of each kind ...", file=sys.stderr)
+        rsa_all = list(rsa_certificates(2048, count))
+        ec_all = list(ec_certificates(count))
+        mixed = (
+            rsa_all[: count // 2]
+            + ec_all[: count // 4]
+            + list(ed25519_certificates(count // 10))
+            + list(rsa_certificates(1024, count // 10))
+            + list(rsa_certificates(4096, count // 20))
+        )
+        RANDOM.shuffle(mixed)
+        one = bundle(folder, "one", ec_all[:1])
+        bundles = {
+            "RSA-2048": bundle(folder, "rsa", rsa_all),
+            "P-256": bundle(folder, "ec", ec_all),
+            "mixed": bundle(folder, "mixed", mixed),
+        }
+        commands: dict[tuple[str, str], list[str]] = {}
+        for kind, certificates in bundles.items():
+            commands[kind, "badkeys"] = badkeys(certificates)
+            for profile in ("fast", "standard"):
+                commands[kind, profile] = keyassay(certificates, profile)
+            commands[kind, "fast and fleet"] = keyassay(certificates, "fast", fleet=True)
+        for run in ("badkeys", "fast", "standard", "fast and fleet"):
+            commands["start", run] = (
+                badkeys(one)
+                if run == "badkeys"
+                else keyassay(one, run.removesuffix(" and fleet"), fleet=run.endswith("fleet"))
+            )
+        times: dict[tuple[str, str], list[float]] = {key: [] for key in commands}
+        for turn in range(given.rounds):
+            for key, command in commands.items():
+                times[key].append(cpu(command))
+                print(f"round {turn + 1}: {key[0]}, {key[1]}: {times[key][-1]:.2f} s", file=sys.stderr)
+        middle = {key: statistics.median(seconds) for key, seconds in times.items()}
+        report(middle, {kind: made.count for kind, made in bundles.items()}, given.json)
+
+
+def report(middle: dict[tuple[str, str], float], counts: dict[str, int], target: Path | None) -> None:
+    """The table, and the same as JSON."""
+    rows = []
+    for (kind, run), seconds in middle.items():
+        if kind == "start":
+            continue
+        peer = middle[kind, "badkeys"]
+        start, start_of_peer = middle["start", run], middle["start", "badkeys"]
+        marginal = max(seconds - start, 1e-9) / counts[kind] * 1e6
+        rows.append(
+            {
+                "certificates": kind,
+                "count": counts[kind],
+                "run": run,
+                "cpu_seconds": round(seconds, 3),
+                "us_per_key": round(seconds / counts[kind] * 1e6, 1),
+                "marginal_us_per_key": round(marginal, 1),
+                "of_badkeys": round(seconds / peer, 3),
+                "marginal_of_badkeys": round((seconds - start) / (peer - start_of_peer), 3),
+            }
+        )
+    print(
+        f"{'certificates':14}{'run':16}{'CPU s':>9}{'us a key':>10}{'marginal':>10}{'of badkeys':>12}{'marginal':>10}"
+    )
+    for row in rows:
+        print(
+            f"{row['certificates']:14}{row['run']:16}{row['cpu_seconds']:9.2f}{row['us_per_key']:10.1f}"
+            f"{row['marginal_us_per_key']:10.1f}{row['of_badkeys']:12.3f}{row['marginal_of_badkeys']:10.3f}"
+        )
+    if target is not None:
+        target.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
