@@ -16,7 +16,7 @@ Cost: 2 us a key.
 Profiles: fast does all of it.
 
 Mistakes: each look reports a random modulus of up to 16,384 bits with a probability of at most
-2^-48, the header 2^-62; all together less than 2^-44. A finding says nothing about the primes: a
+2^-48, the header 2^-61; all together less than 2^-44. A finding says nothing about the primes: a
 vanity modulus can be sound. The severity is that of a question to whoever made the key.
 
 Blind spots: moduli whose bytes are encrypted or compressed messages look random. Of moduli chosen
@@ -86,11 +86,19 @@ def _extreme_weight(matrix: NDArray[np.uint8], size: int) -> NDArray[np.bool_]:
 
 
 def _command_header(matrix: NDArray[np.uint8], size: int) -> NDArray[np.bool_]:
+    """A command of the backdoor, read from the bare modulus or from its encoding with a leading zero."""
     octets = (size + 7) // 8
-    head = np.ascontiguousarray(matrix[:, octets - 16 : octets][:, ::-1])
-    a, b = (head.view("<u4")[:, place].astype(np.uint64) for place in (0, 1))
+    head = np.zeros((len(matrix), 17), dtype=np.uint8)
+    head[:, 1:] = matrix[:, octets - 16 : octets][:, ::-1]
+    found = _is_command(head[:, 1:])
+    return found | _is_command(head[:, :16]) if size % 8 == 0 else found
+
+
+def _is_command(head: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    octets = np.ascontiguousarray(head)
+    a, b = (octets.view("<u4")[:, place].astype(np.uint64) for place in (0, 1))
     with np.errstate(over="ignore"):
-        command = a * b + head.view("<u8")[:, 1]
+        command = a * b + octets.view("<u8")[:, 1]
     return np.asarray((command <= 3) & (a != 0) & (b != 0))
 
 
