@@ -1,6 +1,7 @@
 """Archives and compressed files, member by member, bounded in number, size and expansion.
 
 A bomb costs what the limits allow, gives one unreadable record, and reading goes on behind it where the format permits.
+tar is read by a small reader of ours: a header that claims gigabytes of names must not be believed.
 """
 
 from __future__ import annotations
@@ -9,21 +10,31 @@ import bz2
 import gzip
 import io
 import lzma
-import tarfile
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from functools import partial
+from typing import BinaryIO, Protocol, cast
 
 from keyassay.certificates.limits import Limits
 
-_DAMAGE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
+#: expansion is judged beyond this
+_FREE = 1 << 20
+_BLOCK = 512
+_NAME_BYTES = 65_536
+_PIECE = 1 << 20
 
 
 class ArchiveError(Exception):
     """A member could not be read to its end; the text says why."""
+
+
+class Readable(Protocol):
+    """All that is asked of a stream."""
+
+    def read(self, count: int, /) -> bytes:
+        """Up to ``count`` bytes; none at the end."""
 
 
 @dataclass(frozen=True)
@@ -31,163 +42,278 @@ class Member:
     """One member: a name ("" for a compressed file that is no archive) and its stream, or an error."""
 
     name: str
-    stream: BinaryIO | None = None
+    stream: Readable | None = None
     error: str | None = None
 
 
-class _Bounded(io.RawIOBase):
-    """A stream that stops with ``ArchiveError`` when it has given more than it may."""
+class Packed(io.RawIOBase):
+    """A stream whose beginning was read already, whole again; it counts what is taken from it."""
 
-    def __init__(self, stream: BinaryIO, budget: list[int], most: int) -> None:
-        self._stream = stream
-        self._budget = budget
-        self._left = most
+    def __init__(self, head: bytes, file: Readable, progress: Callable[[int], None] | None = None) -> None:
+        super().__init__()
+        self._head = head
+        self._file = file
+        self.progress = progress
+        self.used = 0
 
     def read(self, count: int = -1) -> bytes:
-        if count < 0:
-            count = 1 << 20
-        try:
-            data = self._stream.read(min(count, 1 << 22))
-        except (*_DAMAGE, RuntimeError, NotImplementedError) as error:
-            raise ArchiveError(f"damaged or not supported: {error}") from error
-        self._left -= len(data)
-        self._budget[0] -= len(data)
-        if self._left < 0 or self._budget[0] < 0:
-            raise ArchiveError("expands to more than the limits allow")
+        count = _PIECE if count < 0 else count
+        if self._head:
+            data, self._head = self._head[:count], self._head[count:]
+        else:
+            data = self._file.read(count)
+            if self.progress is not None:
+                self.progress(len(data))
+        self.used += len(data)
         return data
 
 
-def rejoin(head: bytes, file: BinaryIO) -> BinaryIO:
-    """A stream whose beginning has been read already, whole again; seekable if the file is."""
-    if file.seekable():
-        file.seek(-len(head), io.SEEK_CUR)
-        return file
-    return cast("BinaryIO", io.BufferedReader(_Joined(head, file)))
+class Budget:
+    """What an archive, with all that is nested in it, may still expand to.
+
+    Args:
+        limits: the bounds.
+        packed: bytes of the outermost archive read so far.
+    """
+
+    def __init__(self, limits: Limits, packed: Callable[[], int]) -> None:
+        self._limits = limits
+        self._packed = packed
+        self._given = 0
+
+    def spend(self, count: int) -> None:
+        """Account for bytes that came out.
+
+        Raises:
+            ArchiveError: that was too much.
+        """
+        self._given += count
+        if self._given > self._limits.archive_bytes:
+            raise ArchiveError(f"expands to more than {self._limits.archive_bytes:,} bytes")
+        if self._given > _FREE + self._limits.archive_ratio * self._packed():
+            raise ArchiveError(f"expands to more than {self._limits.archive_ratio} times its size")
 
 
-class _Joined(io.RawIOBase):
-    def __init__(self, head: bytes, file: BinaryIO) -> None:
-        self._head = head
-        self._file = file
+class _Expanded:
+    """A decompressed stream that accounts for what it gives; damage is an ``ArchiveError``."""
 
-    def readable(self) -> bool:
-        return True
+    def __init__(self, stream: Readable, *budgets: Budget) -> None:
+        self._stream = stream
+        self._budgets = budgets
 
-    def readinto(self, buffer: object) -> int:
-        view = memoryview(buffer)  # type: ignore[arg-type]
-        data = self._head[: len(view)] if self._head else self._file.read(len(view))
-        if self._head:
-            self._head = self._head[len(data) :]
-        view[: len(data)] = data
-        return len(data)
+    def read(self, count: int) -> bytes:
+        try:
+            data = self._stream.read(min(count, _PIECE))
+        except ArchiveError:
+            raise
+        except Exception as error:  # decompressors raise many kinds for hostile input
+            raise ArchiveError(f"damaged or not supported: {error}") from error
+        for budget in self._budgets:
+            budget.spend(len(data))
+        return data
 
 
 def kind_of(head: bytes) -> str:
     """zip, tar, gzip, bzip2 or xz by content; "" for anything else."""
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return "zip"
-    if head[:2] == b"\x1f\x8b":
+    if head[:3] == b"\x1f\x8b\x08":
         return "gzip"
     if head[:3] == b"BZh" and head[4:10] == b"1AY&SY":
         return "bzip2"
     if head[:6] == b"\xfd7zXZ\x00":
         return "xz"
-    return "tar" if head[257:262] == b"ustar" else ""
+    return "tar" if head[257:262] == b"ustar" or (len(head) >= _BLOCK and _tar_sum(head[:_BLOCK])) else ""
 
 
-def members(kind: str, stream: BinaryIO, limits: Limits) -> Iterator[Member]:
-    """Members in order; the stream of one is valid until the next is asked for."""
-    budget = [limits.archive_bytes]
+def members(
+    kind: str,
+    head: bytes,
+    file: Readable,
+    limits: Limits,
+    budget: Budget | None,
+    progress: Callable[[int], None] | None,
+) -> Iterator[tuple[Member, Budget]]:
+    """Members in order; the stream of one is valid until the next is asked for.
+
+    Args:
+        kind: what ``kind_of`` said.
+        head: what has been read of the stream.
+        file: the rest of it.
+        limits: the bounds.
+        budget: that of the archive around this one, None for the outermost.
+        progress: called with numbers of bytes read.
+
+    Yields:
+        Member and the budget that archives nested in it share.
+    """
+    packed = Packed(head, file, progress)
     if kind == "zip":
-        yield from _zip(stream, limits, budget)
-    elif kind == "tar":
-        yield from _tar(stream, limits, budget)
+        yield from _zip(packed, file, limits, budget)
+        return
+    own = Budget(limits, lambda: packed.used)
+    budget = budget or own
+    if kind == "tar":
+        yield from ((member, budget) for member in _tar(packed, limits))
+        return
+    stream: Readable
+    if kind == "gzip":
+        stream = gzip.GzipFile(fileobj=packed, mode="rb")
+    elif kind == "bzip2":
+        stream = bz2.BZ2File(cast("BinaryIO", packed))
     else:
-        opened: BinaryIO
-        if kind == "gzip":
-            opened = cast("BinaryIO", gzip.GzipFile(fileobj=stream))
-        elif kind == "bzip2":
-            opened = cast("BinaryIO", bz2.BZ2File(stream))
-        else:
-            opened = cast("BinaryIO", lzma.LZMAFile(stream))
-        yield Member("", cast("BinaryIO", _Ratio(opened, stream, budget, limits)))
+        stream = lzma.LZMAFile(cast("BinaryIO", packed))
+    yield Member("", _Expanded(stream, *{own, budget})), budget
 
 
-class _Ratio(_Bounded):
-    """A decompressed stream that may not expand beyond the ratio, the first mebibyte aside."""
-
-    def __init__(self, stream: BinaryIO, packed: BinaryIO, budget: list[int], limits: Limits) -> None:
-        super().__init__(stream, budget, limits.archive_bytes)
-        self._packed = packed
-        self._ratio = limits.archive_ratio
-        self._given = 0
-
-    def read(self, count: int = -1) -> bytes:
-        data = super().read(count)
-        self._given += len(data)
-        try:
-            used = self._packed.tell()
-        except OSError:
-            used = 0
-        if self._given > (8 << 20) and used and self._given > self._ratio * used:
-            raise ArchiveError(f"expands more than {self._ratio} times")
-        return data
-
-
-def _zip(stream: BinaryIO, limits: Limits, budget: list[int]) -> Iterator[Member]:
-    if not stream.seekable():
-        spooled = tempfile.SpooledTemporaryFile(max_size=16 << 20)
-        while data := stream.read(1 << 20):
+def _zip(packed: Packed, file: Readable, limits: Limits, budget: Budget | None) -> Iterator[tuple[Member, Budget]]:
+    """Members of a zip archive; its directory is at the end, so what cannot be sought in goes to a temporary file."""
+    if isinstance(file, io.BufferedReader | io.BytesIO) and file.seekable():
+        size = file.seek(0, io.SEEK_END)
+        yield from _zip_members(cast("BinaryIO", file), limits, budget or Budget(limits, lambda: size), packed.progress)
+        return
+    with tempfile.SpooledTemporaryFile(max_size=_PIECE * 64) as spooled:
+        while data := packed.read(_PIECE):
             spooled.write(data)
-            budget[0] -= len(data)
-            if budget[0] < 0:
-                yield Member("", error="larger than the limits allow")
-                return
-        spooled.seek(0)
-        stream = cast("BinaryIO", spooled)
+        budget = budget or Budget(limits, lambda: packed.used)
+        yield from _zip_members(cast("BinaryIO", spooled), limits, budget, None)
+
+
+def _zip_members(
+    file: BinaryIO, limits: Limits, budget: Budget, progress: Callable[[int], None] | None
+) -> Iterator[tuple[Member, Budget]]:
     try:
-        archive = zipfile.ZipFile(stream)
+        archive = zipfile.ZipFile(file)
         entries = archive.infolist()
-    except _DAMAGE as error:
-        yield Member("", error=f"damaged zip archive: {error}")
+    except Exception as error:  # noqa: BLE001  hostile directories raise many kinds
+        yield Member("", error=f"damaged zip archive: {error}"), budget
         return
     for number, entry in enumerate(entries):
         if number >= limits.archive_members:
-            yield Member("", error=f"more than {limits.archive_members:,} members")
+            yield Member("", error=f"more than {limits.archive_members:,} members"), budget
             return
         if entry.is_dir():
             continue
         if entry.flag_bits & 1:
-            yield Member(entry.filename, error="encrypted zip member")
-            continue
-        most = max(1 << 20, entry.compress_size * limits.archive_ratio)
-        if entry.file_size > most:
-            yield Member(entry.filename, error=f"expands more than {limits.archive_ratio} times")
+            yield Member(entry.filename, error="encrypted: keyassay reads no encrypted archives"), budget
             continue
         try:
             opened = archive.open(entry)
-        except (*_DAMAGE, RuntimeError, NotImplementedError) as error:
-            yield Member(entry.filename, error=f"damaged or not supported: {error}")
+        except Exception as error:  # noqa: BLE001  as above
+            yield Member(entry.filename, error=f"damaged or not supported: {error}"), budget
             continue
         with opened:
-            yield Member(entry.filename, cast("BinaryIO", _Bounded(cast("BinaryIO", opened), budget, most)))
+            own = Budget(limits, partial(getattr, entry, "compress_size"))
+            yield Member(entry.filename, _Expanded(opened, own, budget)), budget
+        if progress is not None:
+            progress(entry.compress_size)
 
 
-def _tar(stream: BinaryIO, limits: Limits, budget: list[int]) -> Iterator[Member]:
+# tar
+
+
+def _tar_sum(header: bytes) -> bool:
+    """Whether a tar header's check sum is right (bytes as unsigned or, as some old programs had it, signed)."""
     try:
-        archive = tarfile.open(fileobj=stream, mode="r|")
-        number = 0
-        for entry in archive:
-            number += 1
-            if number > limits.archive_members:
-                yield Member("", error=f"more than {limits.archive_members:,} members")
-                return
-            if not entry.isreg():
-                continue
-            opened = archive.extractfile(entry)
-            assert opened is not None
-            yield Member(entry.name, cast("BinaryIO", _Bounded(cast("BinaryIO", opened), budget, entry.size)))
-    except _DAMAGE as error:
-        yield Member("", error=f"damaged tar archive: {error}")
-    except ArchiveError as error:
-        yield Member("", error=str(error))
+        said = _tar_number(header[148:156])
+    except ValueError:
+        return False
+    rest = header[:148] + b" " * 8 + header[156:]
+    return said in (sum(rest), sum(byte - (byte >> 7 << 8) for byte in rest)) and header[:1] != b"\0"
+
+
+def _tar_number(field: bytes) -> int:
+    if field[0] & 0x80:
+        return int.from_bytes(field[1:], "big")
+    text = field.replace(b"\0", b" ").split()
+    return int(text[0], 8) if text else 0
+
+
+class _TarFile:
+    """The contents of one tar member."""
+
+    def __init__(self, stream: Readable, size: int) -> None:
+        self._stream = stream
+        self.left = size
+
+    def read(self, count: int) -> bytes:
+        data = self._stream.read(min(count, self.left))
+        self.left -= len(data)
+        if not data and self.left and count:
+            self.left = 0
+            raise ArchiveError("truncated tar archive")
+        return data
+
+
+def _exactly(stream: Readable, count: int) -> bytes:
+    parts = []
+    while count > 0 and (data := stream.read(count)):
+        parts.append(data)
+        count -= len(data)
+    return b"".join(parts)
+
+
+def _tar(stream: Readable, limits: Limits) -> Iterator[Member]:
+    """Regular files of a tar archive (POSIX ustar and pax, GNU long names)."""
+    name, size = "", -1
+    number = 0
+    while True:
+        header = _exactly(stream, _BLOCK)
+        if not header.strip(b"\0"):
+            return
+        if len(header) < _BLOCK or not _tar_sum(header):
+            yield Member("", error="damaged tar archive: a header's check sum is wrong")
+            return
+        number += 1
+        if number > limits.archive_members:
+            yield Member("", error=f"more than {limits.archive_members:,} members")
+            return
+        try:
+            here = _tar_number(header[124:136])
+        except ValueError:
+            yield Member("", error="damaged tar archive: a size is no number")
+            return
+        kind = header[156:157]
+        extra = kind in (b"x", b"L")
+        if size >= 0 and not extra:
+            here = size
+        contents = _TarFile(stream, here)
+        padding = -here % _BLOCK
+        if extra and here <= _NAME_BYTES:
+            record = _exactly(contents, here)
+            if kind == b"L":
+                name = record.rstrip(b"\0").decode("utf-8", "surrogateescape")
+            else:
+                name, size = _pax(record, name, size)
+        elif kind in (b"0", b"\0", b"7"):
+            short = _tar_text(header[:100])
+            prefix = _tar_text(header[345:500]) if header[257:263] == b"ustar\0" else ""
+            yield Member(name or (f"{prefix}/{short}" if prefix else short), contents)
+        elif kind == b"S":
+            yield Member(name or _tar_text(header[:100]), error="a sparse file in a tar archive: not read")
+        if not extra:
+            name, size = "", -1
+        while contents.left:
+            contents.read(_PIECE)
+        _exactly(stream, padding)
+
+
+def _tar_text(field: bytes) -> str:
+    return field.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+
+
+def _pax(record: bytes, name: str, size: int) -> tuple[str, int]:
+    """Path and size from a pax header: lines of length, blank, key, =, value (POSIX.1-2001)."""
+    at = 0
+    while at < len(record):
+        blank = record.find(b" ", at, at + 12)
+        length = record[at : max(blank, at)]
+        if not length.isdigit() or int(length) < 5 or at + int(length) > len(record):
+            break
+        key, _, value = record[blank + 1 : at + int(length) - 1].partition(b"=")
+        if key == b"path":
+            name = value.decode("utf-8", "surrogateescape")
+        elif key == b"size" and value.isdigit() and len(value) < 20:
+            size = int(value)
+        at += int(length)
+    return name, size

@@ -6,7 +6,6 @@ Private numbers are read only to be dropped: of a private key its public part go
 from __future__ import annotations
 
 import hashlib
-import hmac
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -36,6 +35,8 @@ JKS_MAGIC = b"\xfe\xed\xfe\xed"
 JCEKS_MAGIC = b"\xce\xce\xce\xce"
 PRIVATE_NOTICE = "private key file: only its public part was read"
 _HINT = "give its password by --password-file"
+#: iterations of PBKDF2 or N r p of scrypt, a second or two of work
+_DERIVATION_WORK = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,14 @@ _PRIVATE_LABELS = {
 
 def container_of(data: bytes, label: str) -> str:
     """Which container this is, by label or else by structure; "" for a leaf."""
-    if label in _PRIVATE_LABELS:
-        return _PRIVATE_LABELS[label]
-    if label:
+    if label and label not in _PRIVATE_LABELS:
         return ""
+    return _shape(data) or _PRIVATE_LABELS.get(label, "")
+
+
+def _shape(data: bytes) -> str:
+    if data[:6] == b"\x30\x80\x02\x01\x03\x30":
+        return "pkcs12"  # indefinite lengths: what opens it reads them
     try:
         start, stop = expect(data, 0, len(data), SEQUENCE, "")
         parts = children(data, start, stop, most=16)
@@ -122,7 +127,63 @@ def unpack(container: str, data: bytes, passwords: tuple[bytes, ...], limits: Li
         else:
             yield _encrypted(data, passwords)
     except (DerError, ValueError, IndexError, struct.error) as error:
-        yield Part(error=f"damaged {container} structure: {error}")
+        yield Part(error=f"damaged {_NAMES.get(container, container)}: {error}")
+
+
+_NAMES = {
+    "pkcs7": "PKCS #7",
+    "pkcs12": "PKCS #12",
+    "pkcs8": "private key",
+    "rsa": "RSA private key",
+    "dsa": "DSA private key",
+    "ec": "EC private key",
+    "openssh": "OpenSSH private key",
+    "encrypted": "encrypted private key",
+}
+
+
+def _load(data: bytes, password: bytes | None) -> Part:
+    """The public part of a private key that takes arithmetic or a cipher to read.
+
+    Raises:
+        DerError: wrong password, damage, or an algorithm that is not supported.
+    """
+    try:
+        # the keys we look for are often ones that a validation would refuse
+        key = serialization.load_der_private_key(data, password, unsafe_skip_rsa_key_validation=True)
+        return _public(key)
+    except Exception as error:  # the library raises several kinds for hostile input
+        raise DerError(" ".join(str(error).split())[:200] or type(error).__name__) from error
+
+
+def _costs_too_much(data: bytes) -> bool:
+    """Whether a password-based derivation in the clear part of a structure asks for absurd work.
+
+    Iterations, or scrypt's cost, follow a salt: an INTEGER behind an OCTET STRING (RFC 7292, RFC 8018, RFC 7914).
+    """
+    waiting = [(0, len(data), 0)]
+    budget = 20_000
+    while waiting:
+        at, end, depth = waiting.pop()
+        numbers: list[int] | None = None
+        try:
+            while at < end:
+                budget -= 1
+                if budget < 0:
+                    return True
+                tag, start, at = tlv(data, at, end)
+                if tag == INTEGER and numbers is not None:
+                    numbers.append(integer(data, start, at))
+                    work = numbers[0] if len(numbers) < 3 else numbers[0] * numbers[1] * numbers[2]
+                    if work > _DERIVATION_WORK:
+                        return True
+                elif tag == OCTET_STRING:
+                    numbers = []
+                if depth < 24 and (tag & 0x20 or (tag == OCTET_STRING and data[start : start + 1] == b"\x30")):
+                    waiting.append((start, at, depth + 1))
+        except DerError:
+            continue
+    return False
 
 
 def _public(key: Any) -> Part:
@@ -138,22 +199,26 @@ def _pkcs7(data: bytes, limits: Limits) -> Iterator[Part]:
     inner, end = expect(data, at, stop, 0xA0, "content")
     inner, end = expect(data, inner, end, SEQUENCE, "signed data")
     found = 0
-    for tag, _, begin, finish in children(data, inner, end):
+    for tag, _, start, finish in children(data, inner, end):
         if tag not in (0xA0, 0xA1):
             continue
-        while begin < finish:
-            _, _, after = tlv(data, begin, finish)
+        at = start
+        while at < finish:
+            _, _, after = tlv(data, at, finish)
             if found >= limits.archive_members:
                 raise DerError("too many certificates")
-            if data[begin] == SEQUENCE:
+            if data[at] == SEQUENCE:
                 found += 1
-                yield Part("CERTIFICATE" if tag == 0xA0 else "X509 CRL", data[begin:after])
-            begin = after
+                yield Part("CERTIFICATE" if tag == 0xA0 else "X509 CRL", data[at:after])
+            at = after
     if not found:
         yield Part(error="PKCS #7 without certificates")
 
 
 def _pkcs12(data: bytes, passwords: tuple[bytes, ...]) -> Iterator[Part]:
+    if _costs_too_much(data):
+        yield Part(error="PKCS #12: deriving its keys asks for absurd work")
+        return
     for password in (*passwords, b"", None):
         try:
             store = pkcs12.load_pkcs12(data, password)
@@ -203,7 +268,7 @@ def _ec_private(data: bytes, at: int, end: int, parameters: bytes) -> Part:
     if not parameters:
         raise DerError("EC private key without its curve")
     if not point:
-        return _public(serialization.load_der_private_key(data[at:end], None))
+        return _load(data[at:end], None)
     algorithm = element(SEQUENCE, oid_element("1.2.840.10045.2.1"), parameters)
     return Part("PUBLIC KEY", element(SEQUENCE, algorithm, element(0x03, point)), PRIVATE_NOTICE)
 
@@ -221,7 +286,7 @@ def _pkcs8(data: bytes) -> Part:
         _, key_start, key_stop = tlv(data, begin, finish)
         if any(tag == 0xA1 for tag, *_ in children(data, key_start, key_stop)):
             return _ec_private(data, begin, finish, data[last:after])
-    return _public(serialization.load_der_private_key(data, None))
+    return _load(data, None)
 
 
 def _openssh_private(data: bytes) -> Part:
@@ -241,22 +306,33 @@ def _openssh_private(data: bytes) -> Part:
 
 
 def _encrypted(data: bytes, passwords: Iterable[bytes]) -> Part:
+    if _costs_too_much(data):
+        return Part(error="an encrypted private key: deriving its key asks for absurd work")
+    tried = False
     for password in passwords:
+        tried = True
         try:
-            return _public(serialization.load_der_private_key(data, password))
-        except Exception:  # noqa: BLE001, S112  wrong password, or an algorithm that is not supported
+            return _load(data, password)
+        except DerError:
             continue
-    return Part(error=f"an encrypted private key; {_HINT}")
+    return _locked(tried)
+
+
+def _locked(tried: bool) -> Part:
+    return Part(error=f"an encrypted private key{': no password opens it' if tried else ''}; {_HINT}")
 
 
 def encrypted_pem(text: bytes, passwords: Iterable[bytes]) -> Part:
     """A private key in OpenSSL's old encrypted form (Proc-Type header)."""
+    tried = False
     for password in passwords:
+        tried = True
         try:
-            return _public(serialization.load_pem_private_key(text + b"\n", password))
-        except Exception:  # noqa: BLE001, S112  as above
+            key = serialization.load_pem_private_key(text, password, unsafe_skip_rsa_key_validation=True)
+            return _public(key)
+        except Exception:  # noqa: BLE001, S112  wrong password, or an algorithm that is not supported
             continue
-    return Part(error=f"an encrypted private key; {_HINT}")
+    return _locked(tried)
 
 
 def jks(data: bytes, passwords: tuple[bytes, ...], limits: Limits) -> Iterator[Part]:
@@ -302,7 +378,9 @@ def _jks(data: bytes, passwords: tuple[bytes, ...], limits: Limits) -> Iterator[
             at += 4 + length
             (chain,) = struct.unpack_from(">I", data, at)
             at += 4
-            for _ in range(min(chain, 64)):
+            if chain > 64:
+                raise DerError(f"a chain of {chain} certificates")
+            for _ in range(chain):
                 found += 1
                 yield Part("CERTIFICATE", certificate())
         elif tag == 2:
@@ -311,13 +389,13 @@ def _jks(data: bytes, passwords: tuple[bytes, ...], limits: Limits) -> Iterator[
         else:
             yield Part(error="a secret key entry ends what can be read of this Java key store")
             return
-    if passwords and len(data) - at == 20:
-        salts = [
-            hashlib.sha1(one.decode("utf-8", "replace").encode("utf-16-be") + b"Mighty Aphrodite") for one in passwords
-        ]
-        for digest in salts:
-            digest.update(data[:at])
-        if not any(hmac.compare_digest(digest.digest(), data[at:]) for digest in salts):
-            yield Part(error="Java key store: its integrity digest fits none of the passwords")
+    if passwords and not any(_jks_digest(data[:at], one) == data[at:] for one in passwords):
+        yield Part(error="Java key store: its integrity digest fits none of the passwords")
     if not found:
         yield Part(error="Java key store without certificates")
+
+
+def _jks_digest(contents: bytes, password: bytes) -> bytes:
+    """The digest that ends a Java key store (its format fixes SHA-1 and the phrase)."""
+    secret = password.decode("utf-8", "replace").encode("utf-16-be")
+    return hashlib.sha1(secret + b"Mighty Aphrodite" + contents).digest()

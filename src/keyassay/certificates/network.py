@@ -15,6 +15,9 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
+#: how network sources begin
+SCHEMES = ("tls://", "ssh://")
+
 
 class NetworkError(Exception):
     """A server could not be asked; the text says why."""
