@@ -64,7 +64,8 @@ LOOKS = {
 def looks(batch: RsaBatch) -> dict[str, NDArray[np.bool_]]:
     """Which rows are implausible, by the name of the look (keys of ``LOOKS``)."""
     matrix = batch.matrix
-    limits = np.array(bits.shared_zeros_limits(batch.bits, EXPONENT + 4))
+    # 12 word sizes, and forced bits at the top that take a word from a position
+    limits = np.array(bits.shared_zeros_limits(batch.bits, EXPONENT + 6))
     zeros = batch.column("shared zeros of words", lambda: bits.shared_zeros(matrix, batch.bits))
     return {
         "repetition": bits.repeated_words(matrix),
