@@ -6,6 +6,7 @@ Float64 matrix products are exact while every sum stays below 2^53; each functio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +21,17 @@ def byte_matrix(numbers: Sequence[int], size: int) -> NDArray[np.uint8]:
     return np.frombuffer(joined, dtype=np.uint8).reshape(len(numbers), size)
 
 
+@cache
+def _powers(count: int, moduli: tuple[int, ...]) -> NDArray[np.float64]:
+    return np.array([[pow(65536, i, m) for m in moduli] for i in range(count)], dtype=np.float64).reshape(count, -1)
+
+
 def residues(matrix: NDArray[np.uint8], moduli: tuple[int, ...]) -> NDArray[np.int64]:
     """Residues of many integers modulo a few small numbers.
 
     Args:
         matrix: little-endian bytes, shape (rows, bytes), bytes even.
-        moduli: each from 1 to 2^20.
+        moduli: each 1 or more, so small that all sums stay exact (2^26 for 16,384-bit numbers).
 
     Returns:
         Shape (rows, len(moduli)).
@@ -35,9 +41,9 @@ def residues(matrix: NDArray[np.uint8], moduli: tuple[int, ...]) -> NDArray[np.i
     """
     limbs = matrix.view("<u2")
     count = limbs.shape[1]
-    if max(moduli, default=1) > 1 << 20 or count * 65535 * (max(moduli, default=1) - 1) >= 1 << 53:
+    if count * 65535 * (max(moduli, default=1) - 1) >= 1 << 53:
         raise ValueError("moduli too large for exact float64 products")
-    powers = np.array([[pow(65536, i, m) for m in moduli] for i in range(count)], dtype=np.float64)
+    powers = _powers(count, moduli)
     divisors = np.array(moduli, dtype=np.float64)
     out = np.empty((len(matrix), len(moduli)), dtype=np.int64)
     for start in range(0, len(matrix), BLOCK_ROWS):

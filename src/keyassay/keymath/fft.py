@@ -7,7 +7,7 @@ A number is a row of balanced digits (-32768 to 32767, least significant first) 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 
 import gmpy2
@@ -45,7 +45,7 @@ def smooth_length(at_least: int) -> int:
     return best
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)
 def halves(width: int) -> mpz:
     """The number whose digits are all 32768: adding it makes balanced digits non-negative."""
     return ((mpz(1) << (DIGIT_BITS * width)) - 1) // 65535 * 32768
@@ -67,45 +67,53 @@ def from_digits(digits: Digits) -> mpz:
     return mpz.from_bytes((digits.view(np.uint16) ^ np.uint16(0x8000)).tobytes(), "little") - halves(digits.size)
 
 
-def carried(values: NDArray[np.float64], out: Digits) -> None:
-    """Round coefficients to integers and carry them into balanced digits; the carry out of a row is dropped.
+def carried(values: NDArray[np.float64], out: Digits) -> NDArray[np.float64]:
+    """Round coefficients to integers and carry them into balanced digits.
 
     Args:
         values: shape (rows, width), magnitudes below 2^53; overwritten.
         out: same shape.
 
+    Returns:
+        The carry out of each row, worth 2^(16 width) each.
+
     Raises:
         RoundingError: a value is further than ``TOLERANCE`` from an integer.
     """
     rows, width = values.shape
+    into = np.zeros(rows)
     step = max(1, _CACHED // width)
     if step > 1:
         for start in range(0, rows, step):
-            _carry_part(values[start : start + step], out[start : start + step], 0.0)
-        return
+            part = slice(start, start + step)
+            _carry_part(values[part], out[part], into[part])
+        return into
     for row in range(rows):
-        into = 0.0
+        one = slice(row, row + 1)
         for start in range(0, width, _CACHED):
             part = slice(start, start + _CACHED)
-            into = _carry_part(values[row : row + 1, part], out[row : row + 1, part], into)
+            _carry_part(values[one, part], out[one, part], into[one])
+    return into
 
 
-def _carry_part(values: NDArray[np.float64], out: Digits, into: float) -> float:
-    """Rows, or a part of one row, at once; returns the carry out (of a single row)."""
+def _carry_part(values: NDArray[np.float64], out: Digits, into: NDArray[np.float64]) -> None:
+    """Rows, or a part of one row, at once; ``into`` is the carry into each row and becomes the carry out."""
     # Worked on as one long row, whose carries stop at the ends of the rows.
-    ends = slice(values.shape[1] - 1, None, values.shape[1])
+    width = values.shape[1]
+    last = width - 1
+    ends = slice(last, None, width)
     flat = values.reshape(-1)
     whole = np.rint(flat)
     flat -= whole
     if not max(flat.max(), -flat.min()) < TOLERANCE:
         raise RoundingError
-    whole[0] += into
-    into = 0.0
+    whole[::width] += into
+    into[:] = 0.0
     for _ in range(2):
         np.multiply(whole, 1 / 65536, out=flat)
         np.rint(flat, out=flat)
         kept = flat[ends].copy()
-        into += float(kept[0])
+        into += kept
         flat[ends] = 0.0
         whole[1:] += flat[:-1]
         flat[ends] = kept
@@ -114,28 +122,26 @@ def _carry_part(values: NDArray[np.float64], out: Digits, into: float) -> float:
     small = whole.astype(np.int32)  # below 2^15 + 2^22
     carry = small + 32768
     carry >>= 16
-    out_of = carry[ends].copy()
-    into += float(out_of[0])
+    over = carry[ends].copy()
+    into += over
     carry[ends] = 0
     small[1:] += carry[:-1]
-    carry[ends] = out_of
+    carry[ends] = over
     carry <<= 16
     small -= carry
     # What is left to carry is rare (one digit in thousands) and seldom goes far.
-    last = values.shape[1] - 1
     for _ in range(8):
         if small.max() <= 32767 and small.min() >= -32768:
             out[...] = small.reshape(values.shape)
-            return into
+            return
         places = np.flatnonzero((small + 32768) >> 16)
         up = (small[places] + 32768) >> 16
         small[places] -= up << 16
-        inside = places % values.shape[1] < last
+        inside = places % width < last
         small[places[inside] + 1] += up[inside]
-        into += float(up[~inside].sum())
-    for row, target in zip(small.reshape(values.shape), out, strict=True):
-        into += _carry_chain(row, target)
-    return into
+        into[places[~inside] // width] += up[~inside]
+    for row, digits in enumerate(small.reshape(values.shape)):
+        into[row] += _carry_chain(digits, out[row])
 
 
 def _carry_chain(digits: NDArray[np.int32], out: Digits) -> int:
@@ -174,7 +180,8 @@ class Ring:
 
     def _twists(self, columns: NDArray[np.int64]) -> Spectrum:
         turns = np.outer(np.arange(self._rows), columns) % self.points
-        return np.exp(2j * np.pi / self.points * (columns / 4 - turns))
+        twists: Spectrum = np.exp(2j * np.pi / self.points * (columns / 4 - turns))
+        return twists
 
     def forward(self, digits: Digits) -> Spectrum:
         """Spectra of numbers of up to k (``width`` k) or 2k digits (``width`` 2k), shape (rows, k)."""
@@ -249,16 +256,101 @@ def ring(points: int) -> Ring:
     return Ring(points)
 
 
-def product(numbers: Sequence[int], points: int) -> mpz:
-    """The product of two numbers below 2^(16 points - 2), by FFT: for tests and measurements.
+# Single long numbers
+
+
+def spectrum(number: int, points: int) -> Spectrum:
+    """Spectrum of one number of magnitude up to 2^(32 points - 2)."""
+    return ring(points).forward(to_digits(number, 2 * points)[None])
+
+
+def times(one: Spectrum, other: Spectrum) -> mpz:
+    """The product modulo 2^(32 points) + 1, as a number near zero rather than near the modulus.
 
     Raises:
         RoundingError: see ``carried``.
     """
-    spectra = ring(points).forward(np.stack([to_digits(number, points) for number in numbers]))
+    points = one.shape[1]
     digits = np.empty((1, 2 * points), dtype=np.int16)
-    carried(ring(points).backward(spectra[:1] * spectra[1:]), digits)
-    return from_digits(digits[0])
+    over = carried(ring(points).backward(one * other), digits)
+    return from_digits(digits[0]) - int(over[0])
+
+
+def points_for(bits: int) -> int:
+    """Points for numbers, or products, of magnitude below 2^bits."""
+    return smooth_length(-(-(bits + 3) // (2 * DIGIT_BITS)))
+
+
+def _reciprocal(number: mpz, bits: int) -> tuple[mpz, Spectrum | None]:
+    """2^(2 bits) / number, off by at most 8, for a number of ``bits`` bits; and the number's spectrum.
+
+    One Newton step doubles the precision. The spectrum is of ``points_for(bits + 96)`` points, where there is one.
+    """
+    if bits < NEWTON:
+        return (mpz(1) << (2 * bits)) // number, None
+    half = bits // 2 + 32
+    start, _ = _reciprocal(number >> (bits - half), half)
+    points = points_for(bits + 96)
+    transform = spectrum(number, points)
+    start_transform = spectrum(start, points)
+    # start is right to half - 5 bits, so that the error of start * number fits although the product does not.
+    error = residue((mpz(1) << (bits + half)) - times(transform, start_transform), points)
+    correction = times(start_transform, spectrum(error >> (bits - half - 8), points))
+    return (start << (bits - half)) + (correction >> (3 * half - bits + 8)), transform
+
+
+def residue(number: mpz, points: int) -> mpz:
+    """The number modulo 2^(32 points) + 1 with the smallest magnitude."""
+    places = 2 * DIGIT_BITS * points
+    while number.bit_length() >= places:
+        number = gmpy2.f_mod_2exp(number, places) - (number >> places)
+    return number
+
+
+#: Bits from which reciprocals come by Newton's method and transforms, and below which by gmpy2.
+NEWTON = 1 << 20
+
+
+def product_fraction(left: mpz, right: mpz, divisor: mpz, places: int) -> mpz:
+    """The fraction of left * right / divisor, times 2^places and modulo 2^places.
+
+    The error is below 1 + 2^(places - bits of divisor - 50).
+
+    Args:
+        left: non-negative.
+        right: likewise.
+        divisor: positive.
+        places: at most twice the bits of ``divisor``.
+
+    Raises:
+        RoundingError: see ``carried``.
+    """
+    guard = 64
+    bits = divisor.bit_length() + guard
+    left = (left if left < divisor else left % divisor) << guard
+    right = right if right < divisor else right % divisor
+    divisor <<= guard
+    inverse, divisor_transform = _reciprocal(divisor, bits)
+    points = points_for(2 * bits + 8)
+    whole = times(spectrum(left, points), spectrum(right, points))
+    inverse_transform = spectrum(inverse, points)
+    quotient = times(spectrum(whole >> bits, points), inverse_transform) >> bits
+    near = points_for(bits + 96)
+    if divisor_transform is None:
+        divisor_transform = spectrum(divisor, near)
+    # The rest is at most 32 times the divisor, so that it is known from its residue.
+    rest = residue(residue(whole, near) - times(spectrum(quotient, near), divisor_transform), near)
+    fraction = times(spectrum(rest, points), inverse_transform) >> (2 * bits - places)
+    return gmpy2.f_mod_2exp(fraction, places)
+
+
+def product(left: int, right: int, points: int) -> mpz:
+    """The product of two numbers, below 2^(32 points - 2) itself.
+
+    Raises:
+        RoundingError: see ``carried``.
+    """
+    return times(spectrum(left, points), spectrum(right, points))
 
 
 def threads_release_gil() -> None:

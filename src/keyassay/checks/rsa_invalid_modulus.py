@@ -1,0 +1,142 @@
+"""RSA moduli that cannot be the product of two sound primes.
+
+Weakness: an even modulus, a prime, a power, zero or one, or one of absurd size has no sound private key, or one that
+anybody computes. Moduli of 512 bits and less are factored for a few dollars (Valenta and others 2015: 75 dollars, four
+hours), 330 bits on a laptop in an hour.
+
+Method: parity; bit length; integer roots (squares and, behind a sieve of residues, cubes, fifth and seventh powers); a
+base-2 test for primality in deep.
+
+Cost: below a microsecond a key; 1.2 ms more in deep.
+
+Profiles: fast: all but primality. Deep: primality.
+
+Mistakes: none, these are definitions; primality is confirmed by further bases. Sizes are counted.
+
+Blind spots: primes as moduli outside deep.
+
+Remedy: find out what made it: a damaged file, a test, or an encoder that mixed fields up; then a new key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import gmpy2
+import numpy as np
+
+from keyassay.certificates.batches import RsaBatch
+from keyassay.certificates.item import Item
+from keyassay.certificates.limits import DEFAULT_LIMITS
+from keyassay.certificates.public_key import PublicKey, RsaPublicKey
+from keyassay.checks import Context, batch_check
+from keyassay.findings import Classification, Confidence, Evidence, Profile, Severity, Value, Verdict
+
+FACTORABLE_BITS = 512
+#: residues that decide whether a number can be a cube, fifth or seventh power
+_POWER_MODULI = (7 * 13 * 19 * 31, 11 * 31 * 41, 29 * 43 * 71)
+_POWERS = (3, 5, 7)
+
+
+def _power_tables() -> tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], ...]:
+    tables = []
+    for exponent, modulus in zip(_POWERS, _POWER_MODULI, strict=True):
+        table = np.zeros(modulus, dtype=bool)
+        table[[pow(x, exponent, modulus) for x in range(modulus)]] = True
+        tables.append(table)
+    return tuple(tables)
+
+
+def root_of_power(n: int) -> tuple[int, int] | None:
+    """(root, exponent) if n is a perfect power with a small prime exponent, else None."""
+    for exponent in (2, *_POWERS):
+        root, exact = gmpy2.iroot(n, exponent)
+        if exact and root > 1:
+            return int(root), exponent
+    return None
+
+
+def contradiction(key: RsaPublicKey, *, primality: bool = True) -> str:
+    """What is wrong with a modulus, "" if nothing is."""
+    n = key.modulus
+    bits = n.bit_length()
+    if bits > DEFAULT_LIMITS.modulus_bits:
+        return f"{bits:,} bits: no sound key is larger than {DEFAULT_LIMITS.modulus_bits:,}"
+    if n < 2:
+        return f"the modulus is {n}"
+    if not n & 1:
+        return "the modulus is even"
+    power = root_of_power(n)
+    if power is not None:
+        return f"the modulus is a perfect power with exponent {power[1]}"
+    if bits <= FACTORABLE_BITS:
+        return f"{bits} bits are factored for a few dollars"
+    if primality and gmpy2.powmod(2, n - 1, n) == 1 and gmpy2.is_prime(n):
+        return "the modulus is prime"
+    return ""
+
+
+@dataclass(frozen=True)
+class InvalidModulus(Evidence):
+    """The contradiction in words; verified by examining the modulus again."""
+
+    statement: str
+    bits: int
+    root: int = 0
+
+    def proves(self, subject: PublicKey | Item) -> bool:
+        return isinstance(subject, RsaPublicKey) and contradiction(subject) == self.statement
+
+    def describe(self) -> Mapping[str, Value]:
+        return {"contradiction": self.statement, "bits": self.bits}
+
+    def secrets(self) -> Mapping[str, Value]:
+        return {"root": self.root} if self.root else {}
+
+
+@batch_check(
+    id="rsa-invalid-modulus",
+    title="unsound modulus",
+    applies_to=(RsaPublicKey,),
+    classification=Classification.BROKEN,
+    severity=Severity.CRITICAL,
+    confidence=Confidence.PROVEN,
+    profile=Profile.FAST,
+    references=(
+        "RFC 8017, 3.1",
+        "Valenta, Cohney, Liao, Fried, Bodduluri, Heninger 2015: Factoring as a service",
+        "CA/Browser Forum Baseline Requirements, 6.1.6",
+    ),
+    any_size=True,
+)
+def rsa_invalid_modulus(batch: RsaBatch, context: Context) -> Iterator[tuple[int, Verdict]]:
+    """Whole batches by size, rows by parity and roots."""
+    deep = context.profile >= Profile.DEEP
+    if batch.bits > DEFAULT_LIMITS.modulus_bits or batch.bits <= FACTORABLE_BITS:
+        rows = list(range(len(batch)))
+    else:
+        suspicious = batch.matrix[:, 0] & 1 == 0
+        residues = batch.residues(_POWER_MODULI)
+        for column, table in enumerate(batch_tables()):
+            suspicious |= table[residues[:, column]]
+        suspicious |= np.array([root * root == n for root, n in zip(batch.isqrt, batch.moduli, strict=True)])
+        rows = list(range(len(batch))) if deep else np.flatnonzero(suspicious).tolist()
+    for row in rows:
+        key = batch.key(row)
+        statement = contradiction(key, primality=deep)
+        if statement:
+            power = root_of_power(key.modulus) if statement.startswith("the modulus is a perfect") else None
+            evidence = InvalidModulus(statement, batch.bits, power[0] if power else 0)
+            certain = Confidence.CERTAIN if "dollars" in statement or "larger than" in statement else None
+            yield row, Verdict(statement, evidence, confidence=certain)
+
+
+_TABLES: list[tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], ...]] = []
+
+
+def batch_tables() -> tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], ...]:
+    """The sieve's tables, made at first use."""
+    if not _TABLES:
+        _TABLES.append(_power_tables())
+    return _TABLES[0]

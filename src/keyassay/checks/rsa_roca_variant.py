@@ -1,0 +1,79 @@
+"""RSA moduli with ROCA's structure, but another generator.
+
+Weakness: primes that are powers of some fixed generator modulo many small primes have as little entropy as RSALib's. If
+the exponents of p and q add up to an even number, N is a square modulo every one of those primes, whatever the
+generator is.
+
+Method: a table of residues modulo 5 * 7 * 11 * 13 * 17 * 19, then Legendre symbols modulo the 48 primes from 5 to 229.
+
+Cost: 0.1 us a key.
+
+Profiles: the same in all from fast on.
+
+Mistakes: a sound modulus is a square modulo all 48 primes with probability 2^-48, one in 280 million million: therefore
+`likely`, and never class broken. Perfect squares are rsa-invalid-modulus.
+
+Blind spots: half of such keys, those whose exponents add up to an odd number. No factor is computed.
+
+Remedy: find the generator that made it and examine its other keys; two of them with this finding leave no doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from keyassay.certificates.batches import RsaBatch
+from keyassay.certificates.item import Item
+from keyassay.certificates.public_key import PublicKey, RsaPublicKey
+from keyassay.checks import Context, Rows, key_check
+from keyassay.findings import Classification, Confidence, Evidence, Profile, Severity, Value, Verdict
+from keyassay.keymath import residues
+
+PRIMES = residues.first_primes(50)[2:]
+LEAST_BITS = 448
+
+
+@dataclass(frozen=True)
+class SquareEverywhere(Evidence):
+    """N is a square modulo all primes from 5 to 229."""
+
+    primes: int = len(PRIMES)
+
+    def proves(self, subject: PublicKey | Item) -> bool:
+        return isinstance(subject, RsaPublicKey) and residues.is_square_everywhere(subject.modulus, PRIMES)
+
+    def describe(self) -> Mapping[str, Value]:
+        return {
+            "square_modulo": f"{self.primes} primes, {PRIMES[0]} to {PRIMES[-1]}",
+            "false_alarm": f"2^-{self.primes}",
+        }
+
+
+@key_check(
+    id="rsa-roca-variant",
+    title="ROCA with another generator",
+    applies_to=(RsaPublicKey,),
+    classification=Classification.WEAK,
+    severity=Severity.HIGH,
+    confidence=Confidence.LIKELY,
+    profile=Profile.FAST,
+    references=("google/paranoid_crypto: CheckROCAVariant", "CVE-2017-15361"),
+    explained_by=("rsa-roca", "rsa-invalid-modulus", "rsa-small-factor", "rsa-close-primes"),
+)
+def rsa_roca_variant(key: RsaPublicKey, _context: Context) -> Verdict | None:
+    """48 Legendre symbols."""
+    if not LEAST_BITS <= key.bits <= 16_384 or not residues.is_square_everywhere(key.modulus, PRIMES):
+        return None
+    return Verdict("its residues look like ROCA's with another generator", SquareEverywhere())
+
+
+@rsa_roca_variant.screen
+def squares(batch: RsaBatch, _context: Context) -> Rows:
+    """Rows that are squares modulo the six smallest primes."""
+    if not LEAST_BITS <= batch.bits <= 16_384:
+        return np.zeros(0, dtype=np.intp)
+    modulus = int(np.prod(residues.SQUARE_SIEVE))
+    return np.flatnonzero(residues.square_sieve_table()[batch.residues((modulus,))[:, 0]])

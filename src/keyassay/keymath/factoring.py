@@ -1,0 +1,392 @@
+"""Factors of moduli whose primes are related, small, or betrayed by the exponent; array screens and single proofs.
+
+Notation as in the papers: N = pq with p > q, S = isqrt(N), ps = bits of a prime. A screen may return rows that lead
+nowhere, and never drops one within its stated reach; every factor is a divisor that was divided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+import gmpy2
+import numpy as np
+from gmpy2 import mpz
+from numpy.typing import NDArray
+
+#: moduli of the bit sieves: together they let 2^-13 of random places pass
+SIEVE_MODULI = (64, 63, 55, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59)
+_KEYS_AT_ONCE = 64
+
+
+def _squares(modulus: int) -> NDArray[np.bool_]:
+    found = np.zeros(modulus, dtype=bool)
+    found[[x * x % modulus for x in range(modulus)]] = True
+    return found
+
+
+@cache
+def _fermat_tables(places: int) -> tuple[NDArray[np.uint64], ...]:
+    """Per modulus m: row N * m + s0, bit r = "(s0 + 2r)^2 - N is a square modulo m"; 28 MB for 8,192 places."""
+    tables = []
+    for m in SIEVE_MODULI:
+        squares = _squares(m)
+        steps = 2 * np.arange(places, dtype=np.int64)
+        rows = np.empty((m * m, places // 64), dtype=np.uint64)
+        roots = (np.arange(m)[:, None] + steps) % m
+        values = roots * roots % m
+        for n in range(m):
+            bits = squares[(values - n) % m]
+            rows[n * m : (n + 1) * m] = np.packbits(bits, axis=1, bitorder="little").view(np.uint64)
+        tables.append(rows)
+    return tuple(tables)
+
+
+def _bits(words: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
+    """(row, bit) of the set bits of rows of 64-bit words."""
+    rows, columns = np.nonzero(words)
+    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+        word = int(words[row, column])
+        while word:
+            low = word & -word
+            yield row, 64 * column + low.bit_length() - 1
+            word ^= low
+
+
+def close_primes(
+    moduli: Sequence[mpz],
+    roots: Sequence[mpz],
+    residues: NDArray[np.int64],
+    root_residues: NDArray[np.int64],
+    rounds: int,
+) -> Iterator[tuple[int, int, int]]:
+    """Fermat's method on many odd moduli at once by a bit sieve.
+
+    Args:
+        moduli: odd N, none of them a square.
+        roots: isqrt(N).
+        residues: N modulo ``SIEVE_MODULI``, shape (rows, 15).
+        root_residues: isqrt(N) likewise.
+        rounds: Fermat rounds, a multiple of 16,384 (all of them are covered, half by parity).
+
+    Yields:
+        (row, factor, round).
+    """
+    places = 8_192
+    tables = _fermat_tables(places)
+    modulus = np.array(SIEVE_MODULI, dtype=np.int64)
+    # N = 1 mod 4 makes s = (p + q)/2 odd, N = 3 mod 4 even
+    want_odd = np.array([int(n & 3) == 1 for n in moduli], dtype=bool)
+    root_odd = np.array([int(root & 1) == 1 for root in roots], dtype=bool)
+    offset = np.where(want_odd == root_odd, 2, 1)
+    starts = (root_residues + offset[:, None]) % modulus
+    base = residues * modulus
+    for part in range(max(1, rounds // (2 * places))):
+        shift = 2 * places * part
+        index = base + (starts + shift) % modulus
+        for first in range(0, len(moduli), _KEYS_AT_ONCE):
+            rows = index[first : first + _KEYS_AT_ONCE]
+            passed = np.take(tables[0], rows[:, 0], axis=0, mode="clip")
+            scratch = np.empty_like(passed)
+            for column in range(1, len(SIEVE_MODULI)):
+                np.take(tables[column], rows[:, column], axis=0, out=scratch, mode="clip")
+                passed &= scratch
+            for row, bit in _bits(passed):
+                number = first + row
+                distance = int(offset[number]) + shift + 2 * bit
+                s = roots[number] + distance
+                rest = s * s - moduli[number]
+                if gmpy2.is_square(rest):
+                    factor = s - gmpy2.isqrt(rest)
+                    if 1 < factor < moduli[number]:
+                        yield number, int(factor), distance
+
+
+@cache
+def _ratio_columns(digits: int, pairs: tuple[tuple[int, int], ...]) -> NDArray[np.float64]:
+    """Centred fractions of 2^(16i - 64) * 2 sqrt(ab), shape (digits, pairs)."""
+    precision = 16 * digits + 200
+    columns = []
+    for a, b in pairs:
+        root = gmpy2.isqrt(mpz(4 * a * b) << (2 * precision))  # 2 sqrt(ab) * 2^precision
+        column = []
+        for i in range(digits):
+            shifted = root << (16 * i) >> 64
+            fraction = shifted & ((mpz(1) << precision) - 1)
+            value = int(fraction >> (precision - 100)) / 2**100
+            column.append(value - 1 if value >= 0.5 else value)
+        columns.append(column)
+    return np.array(columns, dtype=np.float64).T.copy()
+
+
+@cache
+def ratio_pairs(limit: int) -> tuple[tuple[int, int], ...]:
+    """Coprime (a, b) with b < a < 2b and a up to the limit."""
+    return tuple(
+        (a, b) for a in range(2, limit + 1) for b in range(a // 2 + 1, a) if b < a < 2 * b and gmpy2.gcd(a, b) == 1
+    )
+
+
+def near_ratio(
+    moduli: Sequence[mpz], scaled_roots: Sequence[mpz], pairs: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[int, int, int, int]]:
+    """Primes whose ratio is near a/b: 2 sqrt(abN) lies just below an integer.
+
+    Args:
+        moduli: N of equal bit length.
+        scaled_roots: isqrt(N << 128).
+        pairs: (a, b), coprime.
+
+    Yields:
+        (row, factor, a, b). Reach: abs(aq - bp) < 2^-11.5 (abN)^(1/4).
+    """
+    if not len(moduli) or not pairs:
+        return
+    size = (max(root.bit_length() for root in scaled_roots) + 31) // 16 * 2
+    joined = b"".join([int(root).to_bytes(size, "little") for root in scaled_roots])
+    raw = np.frombuffer(joined, dtype="<u2").reshape(len(moduli), -1)
+    digits = raw.astype(np.int32)
+    carry = np.zeros(len(moduli), dtype=np.int32)
+    balanced = np.empty(digits.shape, dtype=np.float64)
+    for column in range(digits.shape[1]):
+        value = digits[:, column] + carry
+        carry = (value >= 32768).astype(np.int32)
+        if column == digits.shape[1] - 1:
+            carry[:] = 0
+        balanced[:, column] = value - (carry << 16)
+    for start in range(0, len(pairs), 200):
+        chosen = pairs[start : start + 200]
+        columns = _ratio_columns(digits.shape[1], chosen)
+        for first in range(0, len(moduli), 512):
+            sums = balanced[first : first + 512] @ columns
+            near = np.abs(sums - np.rint(sums)) < 2.0**-25
+            for row, column in zip(*(place.tolist() for place in np.nonzero(near)), strict=True):
+                a, b = chosen[column]
+                n = moduli[first + row]
+                factor = ratio_factor(n, a, b)
+                if factor is not None:
+                    yield first + row, factor, a, b
+
+
+def ratio_factor(n: mpz, a: int, b: int) -> int | None:
+    """A factor of N if p/q is near a/b (Lehman): 4abN is a little below a square by a square."""
+    d = 4 * a * b * n
+    s = gmpy2.isqrt(d) + 1
+    rest = s * s - d
+    if not gmpy2.is_square(rest):
+        return None
+    factor = gmpy2.gcd(s + gmpy2.isqrt(rest), n)
+    return int(factor) if 1 < factor < n else None
+
+
+#: places that the difference sieve looks at: prime gaps above 4,096 are rare at these sizes
+_GAP = 4_096
+
+
+@cache
+def _difference_tables(distance: int) -> tuple[NDArray[np.uint64], ...]:
+    """Per modulus m: row N mod m, bit t = "N + (distance + t)^2 is a square modulo m"."""
+    tables = []
+    for m in SIEVE_MODULI:
+        squares = _squares(m)
+        places = (distance % m + np.arange(_GAP, dtype=np.int64)) % m
+        values = (np.arange(m)[:, None] + places * places) % m
+        tables.append(np.packbits(squares[values], axis=1, bitorder="little").view(np.uint64))
+    return tuple(tables)
+
+
+def known_difference(
+    moduli: Sequence[mpz], residues: NDArray[np.int64], bits: int, exponents: Sequence[int]
+) -> Iterator[tuple[int, int, int]]:
+    """Primes with p - q = 2^(ps - k) + 2t, 0 <= t < 4096: N + ((p - q)/2)^2 is a square.
+
+    Args:
+        moduli: odd N of ``bits`` bits.
+        residues: N modulo ``SIEVE_MODULI``.
+        bits: of the moduli.
+        exponents: the k to try.
+
+    Yields:
+        (row, factor, k).
+    """
+    half = (bits + 1) // 2
+    for k in exponents:
+        if half - k < 1:
+            continue
+        distance = 1 << (half - k - 1)
+        tables = _difference_tables(distance)
+        for first in range(0, len(moduli), 512):
+            rows = residues[first : first + 512]
+            passed = tables[0][rows[:, 0]]
+            for column in range(1, len(SIEVE_MODULI)):
+                passed &= tables[column][rows[:, column]]
+            for row, t in _bits(passed):
+                n = moduli[first + row]
+                d = distance + t
+                total = n + mpz(d) * d
+                if gmpy2.is_square(total):
+                    factor = gmpy2.isqrt(total) - d
+                    if 1 < factor < n:
+                        yield first + row, int(factor), k
+
+
+def square_root_2_adic(n: mpz, bits: int) -> mpz:
+    """R with r^2 = N modulo 2^bits, for N = 1 modulo 8, correct to bits - 1 (Newton on the inverse root)."""
+    y = mpz(1)
+    precision = 3
+    while precision < bits + 2:
+        precision = min(2 * precision - 2, bits + 2)
+        mask = (mpz(1) << (precision + 1)) - 1
+        y = (y * (3 - n * y * y) >> 1) & mask
+    return n * y & ((mpz(1) << bits) - 1)
+
+
+def shared_bits(n: mpz, root: mpz, *, exact: bool = False) -> tuple[int, int] | None:
+    """A factor of N whose primes share h high and m low bits, h + m at least a quarter of N's bits.
+
+    (p + q)/2 is known from above by N's root and from below by its 2-adic root; the two halves join where the 2-adic
+    difference t has a run of zeros. With 7 bits to spare the run is told from t alone; ``exact`` tries every place.
+
+    Args:
+        n: the modulus; only N = 1 modulo 8 can be such.
+        root: isqrt(N).
+        exact: try all places (0.4 ms at 2048 bits) instead of runs of 14 zeros (3 us).
+
+    Returns:
+        (factor, bit where the halves join), or None.
+    """
+    if n & 7 != 1:
+        return None
+    size = (n.bit_length() + 1) // 2 + 64
+    mask = (mpz(1) << size) - 1
+    r = square_root_2_adic(n, size)
+    for sign in (1, -1):
+        t = (sign * r - root - 1) & mask
+        z = ~t & mask
+        for shift in (1, 2, 4, 6):
+            z &= z >> shift
+        z &= ~(z << 1)
+        places: list[int] = []
+        at = gmpy2.bit_scan1(z)
+        while at is not None and len(places) < 64:
+            places.append(at)
+            at = gmpy2.bit_scan1(z, at + 1)
+        if exact:
+            at = gmpy2.bit_scan1(t)
+            while at is not None:
+                places.append(at + 1)
+                at = gmpy2.bit_scan1(t, at + 1)
+        for place in places:
+            s = root + 1 + (t & ((mpz(1) << place) - 1))
+            rest = s * s - n
+            if gmpy2.is_square(rest):
+                factor = s - gmpy2.isqrt(rest)
+                if 1 < factor < n and n % factor == 0:
+                    return int(factor), place
+    return None
+
+
+def wiener(n: int, e: int) -> tuple[int, int] | None:
+    """The factors if abs(d modulo phi) is below about N^(1/4) (Wiener 1990).
+
+    Convergents k/d of e/(N + 1 - 2 sqrt(N)), which reaches a few bits beyond the classical e/N, then of e/N; both signs
+    of e d = +-1 modulo phi.
+
+    Returns:
+        (factor, d), d negative for phi - d; or None.
+    """
+    limit = n.bit_length() // 4 + 40
+    for denominator in (n + 1 - 2 * gmpy2.isqrt(n), mpz(n)):
+        if denominator < 2:
+            continue
+        a, b = mpz(e), mpz(denominator)
+        k0, k1, d0, d1 = mpz(0), mpz(1), mpz(1), mpz(0)
+        while b:
+            quotient, rest = divmod(a, b)
+            a, b = b, rest
+            k0, k1 = k1, quotient * k1 + k0
+            d0, d1 = d1, quotient * d1 + d0
+            if d1.bit_length() > limit:
+                break
+            if not k1 or not d1:
+                continue
+            for sign in (1, -1):
+                phi, remainder = divmod(e * d1 - sign, k1)
+                if remainder:
+                    continue
+                total = n + 1 - phi
+                discriminant = total * total - 4 * n
+                if discriminant >= 0 and gmpy2.is_square(discriminant):
+                    factor = (total - gmpy2.isqrt(discriminant)) >> 1
+                    if 1 < factor < n and n % factor == 0:
+                        return int(factor), int(sign * d1)
+    return None
+
+
+@cache
+def primes_below(limit: int) -> NDArray[np.int64]:
+    """Primes below a limit, rising."""
+    flags = np.ones(limit, dtype=bool)
+    flags[:2] = False
+    for p in range(2, int(limit**0.5) + 1):
+        if flags[p]:
+            flags[p * p :: p] = False
+    return np.flatnonzero(flags)
+
+
+@cache
+def odd_primorial(limit: int) -> mpz:
+    """Product of the odd primes below a limit."""
+    return gmpy2.primorial(limit - 1) >> 1
+
+
+def product(numbers: Sequence[mpz]) -> mpz:
+    """Product by a balanced tree."""
+    level = list(numbers)
+    while len(level) > 1:
+        level = [level[i] * level[i + 1] if i + 1 < len(level) else level[i] for i in range(0, len(level), 2)]
+    return level[0] if level else mpz(1)
+
+
+def with_common_factor(moduli: Sequence[mpz], smooth: mpz) -> list[int]:
+    """Rows of moduli that share a factor with a large number, by chains of products.
+
+    Groups as long as ``smooth`` are multiplied together and into a running product modulo ``smooth``; one gcd for
+    some thousand keys. Only a group that has something is taken apart.
+
+    Args:
+        moduli: positive.
+        smooth: for example a primorial; longer than any modulus, or the groups are single keys.
+    """
+    if not moduli:
+        return []
+    size = max(1, int(smooth.bit_length() // max(moduli[0].bit_length(), 1)))
+    groups = [range(first, min(first + size, len(moduli))) for first in range(0, len(moduli), size)]
+    found: list[int] = []
+
+    def reduced(group: range) -> mpz:
+        return product([moduli[row] for row in group]) % smooth
+
+    def search(parts: list[tuple[range, mpz]]) -> None:
+        running = mpz(1)
+        for _, value in parts:
+            running = running * value % smooth
+        if gmpy2.gcd(running, smooth) == 1:
+            return
+        if len(parts) > 1:
+            middle = len(parts) // 2
+            search(parts[:middle])
+            search(parts[middle:])
+            return
+        found.extend(row for row in parts[0][0] if gmpy2.gcd(smooth % moduli[row], moduli[row]) != 1)
+
+    search([(group, reduced(group)) for group in groups])
+    return sorted(found)
+
+
+def least_prime_factor(n: int, limit: int) -> int | None:
+    """The least prime factor of n below a limit, by trial division; None if there is none."""
+    for prime in primes_below(limit).tolist():
+        if n % prime == 0:
+            return int(prime)
+    return None
