@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from keyassay.bulk.results import Result, Summary, key_name
 from keyassay.certificates.fleet import NotRun
@@ -75,9 +76,19 @@ def evidence_text(finding: Finding, *, reveal: bool) -> str:
     for name, value in fields.items():
         if value is None:
             continue
-        shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-        parts.append(f"{name.replace('_', ' ')} {visible(shown, limit)}")
-    return ", ".join(visible(part) for part in parts)
+        parts.append(f"{visible(name.replace('_', ' '))} {visible(value_text(value), limit)}")
+    return ", ".join(parts)
+
+
+def value_text(value: Any) -> str:
+    """A JSON value for people: ``1,024``; ``arch le64, state rnd``; ``[1, 2]``."""
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{name} {value_text(one)}" for name, one in value.items() if one is not None) + ")"
+    if isinstance(value, list):
+        return "[" + ", ".join(value_text(one) for one in value) + "]"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def sections(one: Check[object]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from keyassay.certificates.item import Item
 from keyassay.checks import check
 from keyassay.findings import Classification
 from keyassay.output import Options, version
-from keyassay.output.description import MEANING, Excerpt, called, left_out, names_of, place, remedies
+from keyassay.output.description import MEANING, Excerpt, called, left_out, names_of, place, remedies, value_text
 from keyassay.output.escaping import visible
 from keyassay.output.values import error_text, evidence_fields
 
@@ -122,7 +122,7 @@ def _item(result: Result, options: Options) -> dict[str, Any]:
             "axes": f"{finding.classification.value}, {finding.confidence.value}, {finding.reason_code}",
             "message": visible(finding.message, 2_000),
             "accepted": remark,
-            "evidence": [(visible(name.replace("_", " ")), visible(str(one), 4_096)) for name, one in evidence.items()],
+            "evidence": [(visible(name.replace("_", " ")), visible(value_text(one), 4_096)) for name, one in evidence.items()],
         })  # fmt: skip
     counting = [one for one in result.findings if not options.gate.acceptance(item, one)]
     style = counting[0].classification.value if counting else "accepted"
