@@ -9,10 +9,11 @@ Method: Fermat's rounds are not done one by one. For 15 small moduli a table say
 square; the rows of bits are ANDed, and the one place in 90,000 that is left is tested. Ratios: one column of a matrix
 product for each a/b tells whether 2 sqrt(abN) is next to an integer. Distances: the same sieve on N + d^2.
 
-Cost: 5 to 8 us a key for 16,384 rounds, 162 ratios and 6 distances; 10 times that in standard.
+Cost: 5 to 8 us a key for 16,384 rounds, 202 ratios and 6 distances; 10 times that in standard.
 
-Profiles: fast: 16,384 rounds, a and b up to 32, distances 2^(n/2 - k) for k = 2, 3, 100, 128, 160, 256. Standard: 2^17
-rounds, a and b up to 128. Deep: 2^20 rounds, a and b up to 1,024, all k.
+Profiles: fast: 16,384 rounds, a and b up to 32 (ratios above 2, primes of different length, up to 16), distances
+2^(n/2 - k) for k = 2, 3, 100, 128, 160, 256. Standard: 2^17 rounds, a and b up to 128. Deep: 2^20 rounds, a and b up to
+1,024, all k up to n/4.
 
 Mistakes: none: a finding carries a factor of N.
 
@@ -88,7 +89,7 @@ def rsa_close_primes(batch: RsaBatch, context: Context) -> Iterator[tuple[int, V
             notes = {"method": "lehman", "a": a, "b": b, "ratio": f"{over}/{under}"}
             yield rows[row], Verdict(f"p/q is very near {over}/{under}", Factor(factor, notes))
     half = (batch.bits + 1) // 2
-    exponents = tuple(range(2, half)) if profile >= Profile.DEEP else DISTANCES
+    exponents = tuple(sorted({*DISTANCES, *range(2, half // 2 + 1)})) if profile >= Profile.DEEP else DISTANCES
     for row, factor, k in known_difference(chosen, np.ascontiguousarray(residues), batch.bits, exponents):
         if row not in seen:
             seen.add(row)

@@ -7,7 +7,7 @@ nowhere, and never drops one within its stated reach; every factor is a divisor 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import gmpy2
 import numpy as np
@@ -102,28 +102,42 @@ def close_primes(
                         yield number, int(factor), distance
 
 
-@cache
+#: pairs whose columns are made and kept together; the product of 512 rows and 200 columns stays in the cache
+_PAIRS_AT_ONCE = 200
+
+
+@lru_cache(maxsize=96)
 def _ratio_columns(digits: int, pairs: tuple[tuple[int, int], ...]) -> NDArray[np.float64]:
     """Centred fractions of 2^(16i - 64) * 2 sqrt(ab), shape (digits, pairs)."""
-    precision = 16 * digits + 200
-    columns = []
-    for a, b in pairs:
-        root = gmpy2.isqrt(mpz(4 * a * b) << (2 * precision))  # 2 sqrt(ab) * 2^precision
-        column = []
-        for i in range(digits):
-            shifted = root << (16 * i) >> 64
-            fraction = shifted & ((mpz(1) << precision) - 1)
-            value = int(fraction >> (precision - 100)) / 2**100
-            column.append(value - 1 if value >= 0.5 else value)
-        columns.append(column)
-    return np.array(columns, dtype=np.float64).T.copy()
+    places = digits + 13  # digits of 16 bits behind the point: 200 spare bits
+    size = 2 * (places + 2)
+    roots = [int(gmpy2.isqrt(mpz(4 * a * b) << (32 * places))) for a, b in pairs]  # 2 sqrt(ab) * 2^(16 places)
+    octets = b"".join([root.to_bytes(size, "little") for root in roots])
+    expansion = np.frombuffer(octets, dtype="<u2").reshape(len(pairs), -1).astype(np.float64)
+    columns = np.zeros((len(pairs), digits), dtype=np.float64)
+    for i in range(digits):
+        # the fraction of root * 2^(16i - 64) begins four digits above the point moved left by i; five digits
+        # give 80 bits, more than a float64 holds
+        top = places + 4 - i
+        for place in range(5):
+            if top - 1 - place < expansion.shape[1]:
+                columns[:, i] += expansion[:, top - 1 - place] * 2.0 ** (-16 * (place + 1))
+    columns[columns >= 0.5] -= 1
+    return columns.T.copy()
+
+
+#: up to this a the primes need not have the same length: q may be the next prime after 2p, 3p/2, ..., 16p
+_UNEQUAL = 16
 
 
 @cache
 def ratio_pairs(limit: int) -> tuple[tuple[int, int], ...]:
-    """Coprime (a, b) with b < a < 2b and a up to the limit."""
+    """Coprime (a, b), a > b, a up to the limit; above 16 only b < a < 2b, primes of equal length."""
     return tuple(
-        (a, b) for a in range(2, limit + 1) for b in range(a // 2 + 1, a) if b < a < 2 * b and gmpy2.gcd(a, b) == 1
+        (a, b)
+        for a in range(2, limit + 1)
+        for b in range(1 if a <= _UNEQUAL else a // 2 + 1, a)
+        if gmpy2.gcd(a, b) == 1
     )
 
 
@@ -154,8 +168,8 @@ def near_ratio(
         if column == digits.shape[1] - 1:
             carry[:] = 0
         balanced[:, column] = value - (carry << 16)
-    for start in range(0, len(pairs), 200):
-        chosen = pairs[start : start + 200]
+    for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+        chosen = pairs[start : start + _PAIRS_AT_ONCE]
         columns = _ratio_columns(digits.shape[1], chosen)
         for first in range(0, len(moduli), 512):
             sums = balanced[first : first + 512] @ columns
@@ -184,15 +198,11 @@ _GAP = 4_096
 
 
 @cache
-def _difference_tables(distance: int) -> tuple[NDArray[np.uint64], ...]:
-    """Per modulus m: row N mod m, bit t = "N + (distance + t)^2 is a square modulo m"."""
-    tables = []
-    for m in SIEVE_MODULI:
-        squares = _squares(m)
-        places = (distance % m + np.arange(_GAP, dtype=np.int64)) % m
-        values = (np.arange(m)[:, None] + places * places) % m
-        tables.append(np.packbits(squares[values], axis=1, bitorder="little").view(np.uint64))
-    return tuple(tables)
+def _difference_table(m: int, distance: int) -> NDArray[np.uint64]:
+    """Row N mod m, bit t = "N + (distance + t)^2 is a square modulo m", distance below m; 13 MB for all of them."""
+    places = (distance + np.arange(_GAP, dtype=np.int64)) % m
+    values = (np.arange(m)[:, None] + places * places) % m
+    return np.packbits(_squares(m)[values], axis=1, bitorder="little").view(np.uint64)
 
 
 def known_difference(
@@ -214,7 +224,7 @@ def known_difference(
         if half - k < 1:
             continue
         distance = 1 << (half - k - 1)
-        tables = _difference_tables(distance)
+        tables = [_difference_table(m, distance % m) for m in SIEVE_MODULI]
         for first in range(0, len(moduli), 512):
             rows = residues[first : first + 512]
             passed = tables[0][rows[:, 0]]
@@ -296,6 +306,7 @@ def wiener(n: int, e: int) -> tuple[int, int] | None:
         (factor, d), d negative for phi - d; or None.
     """
     limit = n.bit_length() // 4 + 40
+    half = (n.bit_length() + 1) // 2
     for denominator in (n + 1 - 2 * gmpy2.isqrt(n), mpz(n)):
         if denominator < 2:
             continue
@@ -308,7 +319,9 @@ def wiener(n: int, e: int) -> tuple[int, int] | None:
             d0, d1 = d1, quotient * d1 + d0
             if d1.bit_length() > limit:
                 break
-            if not k1 or not d1:
+            # the right convergent leaves |d e - k denominator| = k (p + q - ...), with p + q below 2^12 sqrt(N) even
+            # for primes of rather different length
+            if not k1 or b.bit_length() - k1.bit_length() > half + 14:
                 continue
             for sign in (1, -1):
                 phi, remainder = divmod(e * d1 - sign, k1)
@@ -385,8 +398,15 @@ def with_common_factor(moduli: Sequence[mpz], smooth: mpz) -> list[int]:
 
 
 def least_prime_factor(n: int, limit: int) -> int | None:
-    """The least prime factor of n below a limit, by trial division; None if there is none."""
-    for prime in primes_below(limit).tolist():
-        if n % prime == 0:
-            return int(prime)
-    return None
+    """The least odd prime factor of n below a limit; None if there is none.
+
+    The factors are first taken together, by a greatest common divisor with the primorial (half a millisecond for a
+    limit of 2^20), so that a long n costs no more than a short one.
+    """
+    common = gmpy2.gcd(odd_primorial(limit) % n, n) if n > 1 else mpz(1)
+    if common == 1:
+        return None
+    primes = primes_below(limit)[1:]
+    if common.bit_length() < 63:
+        return int(primes[int(common) % primes == 0][0])
+    return next(int(prime) for prime in primes.tolist() if common % prime == 0)

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 GENERATOR = 65537
 #: moduli of the first sieve: their joint table passes 8e-5 of sound keys
 SIEVE = (43, 97, 127)
-#: number of primes in M by the largest modulus size
-_COUNTS = ((960, 39), (1952, 71), (3936, 126), (16_384, 225))
+#: number of primes in M by the largest modulus size. RSALib's sizes are multiples of 32: 39 primes to 960 bits, 71 to
+#: 1952, 126 to 3936, 225 to 4096. Between them the smaller M decides: whoever is a power modulo the larger one is a
+#: power modulo its divisor.
+_COUNTS = ((991, 39), (1983, 71), (3967, 126), (16_384, 225))
 
 
 @cache
