@@ -109,6 +109,17 @@ def test_vector(case: Case) -> None:
                 assert pickle.loads(pickle.dumps(finding)).message == finding.message
 
 
+@pytest.mark.parametrize(
+    "case", [case for case in cases() if case.verdict == "weak" and case.profile > Profile.FAST], ids=str
+)
+def test_vector_names_the_cheapest_profile(case: Case) -> None:
+    """What a vector says of its profile is exact: the next cheaper one does not find it, or the page is wrong."""
+    check = next(one for one in CHECKS if one.id == case.check)
+    cheaper = Profile(case.profile - 1)
+    if check.runs_in(cheaper):
+        assert findings(check, case.items, cheaper) == {}
+
+
 @pytest.mark.parametrize("case", [case for case in cases() if case.private], ids=str)
 def test_private_numbers_of_vectors_are_right(case: Case) -> None:
     """The vectors' private numbers hold by plain arithmetic: a second opinion on what is weak."""

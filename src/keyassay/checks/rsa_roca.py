@@ -67,7 +67,7 @@ class DiscreteLogarithm(Evidence):
             Step(f"x = {self.x}"),
             Step(
                 "65537 to the power of x is N modulo M (prints True)",
-                f"python3 -c 'print(pow(65537, {self.x}, {modulus}) == {subject.modulus} % {modulus})'",
+                f"python3 -c 'print(pow(65537, {self.x}, {modulus:#x}) == {subject.modulus:#x} % {modulus:#x})'",
             ),
             Step(f"A random number is such a power with probability 2^-{residues.false_alarm_bits(self.primes)}"),
         ]

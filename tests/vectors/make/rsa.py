@@ -50,6 +50,11 @@ def healthy(bits: int = 2048) -> str:
     return pair("two random primes", "healthy", prime(bits // 2), prime(bits // 2))
 
 
+def apart(p: int, rounds: int) -> int:
+    """A prime above p that Fermat's method meets in about that round."""
+    return int(gmpy2.next_prime(p + int(gmpy2.isqrt(p * 8 * rounds))))
+
+
 def close_primes() -> None:
     cases = []
     for bits in (1024, 2048, 3072, 4096):
@@ -60,13 +65,15 @@ def close_primes() -> None:
         )
     p = prime(1024)
     cases.append(pair("next prime", "weak", p, int(gmpy2.next_prime(p)), profile="fast", classification="broken"))
-    for rounds, profile in ((16_000, "fast"), (120_000, "standard")):
-        gap = int(gmpy2.isqrt(gmpy2.isqrt(p * p) * 8 * rounds))
-        q = int(gmpy2.next_prime(p + gap))
+    for rounds, profile in ((16_300, "fast"), (16_450, "standard"), (131_000, "standard"), (1_048_400, "deep")):
+        q = apart(p, rounds)
         cases.append(pair(f"about {rounds} rounds", "weak", q, p, profile=profile, classification="broken"))
-    for a, b, profile in ((3, 2, "fast"), (31, 17, "fast"), (127, 64, "standard")):
-        small = prime(1024) // 2
-        q = int(gmpy2.next_prime(small))
+    ratios = (
+        ((2, 1), "fast"), ((3, 2), "fast"), ((3, 1), "fast"), ((16, 1), "fast"), ((31, 17), "fast"), ((32, 31), "fast"),
+        ((33, 32), "standard"), ((127, 64), "standard"), ((128, 127), "standard"), ((1023, 769), "deep"),
+    )  # fmt: skip
+    for (a, b), profile in ratios:
+        q = int(gmpy2.next_prime(prime(1024) // 2))
         p = int(gmpy2.next_prime(q * a // b))
         cases.append(pair(f"ratio {a}/{b}", "weak", p, q, profile=profile, classification="broken"))
     for k in (2, 3, 100, 128, 160, 256):
@@ -74,8 +81,15 @@ def close_primes() -> None:
         q = int(gmpy2.next_prime(q))
         p = int(gmpy2.next_prime(q + (1 << (1024 - k))))
         cases.append(pair(f"distance 2^(1024-{k})", "weak", p, q, profile="fast", classification="broken"))
+    q = prime(1024) - (1 << 1021)
+    q = int(gmpy2.next_prime(q))
+    p = int(gmpy2.next_prime(q + (1 << (1024 - 64))))
+    cases.append(pair("distance 2^(1024-64)", "weak", p, q, profile="deep", classification="broken"))
     far = int(gmpy2.next_prime(p + (1 << 600)))
     cases.append(pair("2^600 apart: out of reach", "near-miss", far, p))
+    cases.append(pair("about 131,200 rounds: deep would find it", "near-miss", apart(p, 131_200), p))
+    third = int(gmpy2.next_prime(p * 129 // 128))
+    cases.append(pair("ratio 129/128: deep would find it", "near-miss", third, p))
     cases.append(pair("ratio 1.5 but for 300 bits", "near-miss", int(gmpy2.next_prime(p * 3 // 2 + (1 << 700))), p))
     write("rsa-close-primes", "Planted primes", *cases, healthy())
 
@@ -92,14 +106,19 @@ def shared_bits() -> None:
                 if q != p and gmpy2.is_prime(q) and p * q % 8 == 1:
                     return p, q
 
-    for high, low, name in ((20, 510, "mostly low"), (500, 30, "mostly high"), (260, 262, "half and half")):
+    for high, low in ((20, 510), (500, 30), (259, 260), (3, 516), (400, 119)):
         p, q = template(1024, high, low)
         cases.append(pair(f"{high} high and {low} low bits", "weak", p, q, profile="fast", classification="broken"))
-        assert name
-    p, q = template(512, 128, 132)
-    cases.append(pair("1024 bits, 128 high and 132 low", "weak", p, q, profile="standard", classification="broken"))
-    p, q = template(1024, 200, 200)
-    cases.append(pair("200 and 200 of 1024: too few", "near-miss", p, q))
+    p, q = template(2048, 500, 531)
+    cases.append(pair("500 high and 531 low bits of 2048", "weak", p, q, profile="fast", classification="broken"))
+    for high, low in ((256, 256), (128, 384), (8, 504)):
+        p, q = template(1024, high, low)
+        cases.append(pair(f"{high} high and {low} low bits", "weak", p, q, profile="standard", classification="broken"))
+    p, q = template(512, 128, 128)
+    cases.append(pair("128 high and 128 low bits of 512", "weak", p, q, profile="standard", classification="broken"))
+    for high, low in ((250, 250), (200, 200)):
+        p, q = template(1024, high, low)
+        cases.append(pair(f"{high} and {low} of 1024: too few", "near-miss", p, q))
     write("rsa-shared-bits", "Primes from one template", *cases, healthy())
 
 
@@ -117,6 +136,7 @@ def small_factor() -> None:
     )
     rest = prime(2048 - 25)
     cases.append(pair("factor of 25 bits: beyond the limit", "near-miss", rest, int(gmpy2.next_prime(1 << 25))))
+    cases.append(pair("the first prime beyond the limit, 1048583", "near-miss", prime(2048 - 20), 1_048_583))
     write("rsa-small-factor", "Products with a small prime", *cases, healthy())
 
 
@@ -133,10 +153,14 @@ def invalid_modulus() -> None:
         case("fifth power", "weak", prime(410) ** 5, profile="fast", classification="broken"),
         case("seventh power", "weak", prime(293) ** 7, profile="fast", classification="broken"),
         pair("512 bits", "weak", prime(256), prime(256), profile="fast", classification="broken", confidence="certain"),
-        case("20000 bits", "weak", (1 << 19999) + 12345, profile="fast", classification="broken", confidence="certain"),
+        case("eleventh power", "weak", prime(187) ** 11, profile="standard", classification="broken"),
+        case("thirty-first power", "weak", prime(67) ** 31, profile="standard", classification="broken"),
+        case("16385 bits", "weak", (1 << 16384) + 12345, profile="fast", classification="broken", confidence="certain"),
         case("prime", "weak", prime(1024), profile="deep", classification="broken"),
         pair("513 bits", "near-miss", prime(257), int(gmpy2.next_prime(3 << 254))),
         case("next to a square", "near-miss", p * p - 2 * (p & 1)),
+        case("next to a cube", "near-miss", prime(683) ** 3 + 2),
+        case("16384 bits", "near-miss", (1 << 16383) + 12345),
         healthy(),
     )
 
@@ -159,7 +183,7 @@ def invalid_exponent() -> None:
 
 def small_private_exponent() -> None:
     cases = []
-    for bits, d_bits in ((1024, 200), (2048, 400), (2048, 508), (4096, 1000)):
+    for bits, d_bits in ((1024, 200), (1024, 254), (2048, 400), (2048, 510), (4096, 1022)):
         while True:
             p, q = prime(bits // 2), prime(bits // 2)
             phi = (p - 1) * (q - 1)
@@ -169,11 +193,14 @@ def small_private_exponent() -> None:
         e = int(gmpy2.invert(d, phi))
         cases.append(pair(f"{bits} bits, d of {d_bits}", "weak", p, q, e, profile="fast", classification="broken"))
     e = int(gmpy2.invert(phi - d, phi))
-    cases.append(pair("d = phi less 1000 bits", "weak", p, q, e, profile="fast", classification="broken"))
+    cases.append(pair("d = phi less 1022 bits", "weak", p, q, e, profile="fast", classification="broken"))
     p, q = prime(1024), prime(1024)
     phi = (p - 1) * (q - 1)
-    d = int(gmpy2.next_prime(1 << 600))
-    cases.append(pair("d of 601 bits: out of reach", "near-miss", p, q, int(gmpy2.invert(d, phi))))
+    for bits in (520, 601):
+        d = int(gmpy2.next_prime(1 << (bits - 1)))
+        cases.append(pair(f"d of {bits} bits: out of reach", "near-miss", p, q, int(gmpy2.invert(d, phi))))
+    d = int(gmpy2.next_prime(RANDOM.getrandbits(2000)))
+    cases.append(pair("d of 2000 bits, large e", "near-miss", p, q, int(gmpy2.invert(d, phi))))
     write("rsa-small-private-exponent", "Keys made from d", *cases, healthy())
 
 
@@ -190,10 +217,18 @@ def key_size() -> None:
     )
 
 
-def roca_prime(bits: int, generator: int, a: int) -> int:
-    """k M + (generator^a mod M) with random k."""
-    modulus = residues.primorial(residues.prime_count(2 * bits))
+def roca_prime(bits: int, generator: int, a: int, count: int, wrong: int = 1) -> int:
+    """k M + (generator^a mod M) with random k; the residue modulo ``wrong`` is another one."""
+    modulus = residues.primorial(count)
+    assert gmpy2.gcd(modulus, generator) == 1
     residue = pow(generator, a, modulus)
+    if wrong > 1:
+        step = modulus // wrong * pow(modulus // wrong, -1, wrong)
+        residue = next(
+            other
+            for other in ((residue + turn * step) % modulus for turn in range(1, wrong))
+            if other % wrong and gmpy2.legendre(other, wrong) != gmpy2.legendre(residue, wrong)
+        )
     while True:
         k = RANDOM.getrandbits(bits - modulus.bit_length() + 1)
         found = k * modulus + residue
@@ -201,22 +236,36 @@ def roca_prime(bits: int, generator: int, a: int) -> int:
             return found
 
 
+#: RSALib's sizes as published, and the number of primes in M; then sizes that are no multiples of 32
+PUBLISHED = ((512, 39), (960, 39), (992, 71), (1024, 71), (1952, 71), (1984, 126), (2048, 126), (3072, 126),
+             (3936, 126), (3968, 225), (4096, 225))  # fmt: skip
+BETWEEN = ((544 + 6, 39), (970, 39), (984, 71), (1500, 71), (1970, 71), (2050, 126), (3960, 126), (4000, 225))
+
+
 def roca() -> None:
     cases = []
-    for bits in (512, 1024, 2048, 3072, 4096):
-        p, q = (roca_prime(bits // 2, 65537, RANDOM.getrandbits(40)) for _ in range(2))
-        cases.append(pair(f"{bits} bits", "weak", p, q, profile="fast", classification="broken", confidence="certain"))
-    p, q = (roca_prime(1024, 65537, RANDOM.getrandbits(40)) for _ in range(2))
-    assert p
+    verdict = {"profile": "fast", "classification": "broken", "confidence": "certain"}
+    for bits, count in (*PUBLISHED, *BETWEEN):
+        p, q = (roca_prime(bits // 2, 65537, RANDOM.getrandbits(40), count) for _ in range(2))
+        cases.append(pair(f"{bits} bits, {count} primes in M", "weak", p, q, **verdict))
+    p = roca_prime(1024, 65537, RANDOM.getrandbits(40), 126)
     cases.append(pair("one prime of RSALib, one random", "near-miss", p, prime(1024)))
+    for wrong in (11, 37, 701):
+        q = roca_prime(1024, 65537, RANDOM.getrandbits(40), 126, wrong)
+        cases.append(pair(f"RSALib's form but for the residue modulo {wrong}", "near-miss", p, q))
     write("rsa-roca", "Primes of RSALib's form", *cases, healthy())
     variant = []
-    for bits in (1024, 2048):
+    for generator, bits, count in ((65539, 576, 39), (65539, 1024, 71), (104729, 2048, 126), (99991, 4096, 225)):
         a = RANDOM.getrandbits(30)
-        p, q = roca_prime(bits // 2, 62089, 2 * a), roca_prime(bits // 2, 62089, 2 * a + 4)
-        variant.append(pair(f"generator 62089, {bits} bits", "weak", p, q, profile="fast", classification="weak"))
-    p, q = roca_prime(512, 62089, 3), roca_prime(512, 62089, 6)
+        p, q = roca_prime(bits // 2, generator, 2 * a, count), roca_prime(bits // 2, generator, 2 * a + 4, count)
+        name = f"generator {generator}, {bits} bits, {count} primes in M"
+        variant.append(pair(name, "weak", p, q, profile="fast", classification="weak", confidence="likely"))
+    p, q = roca_prime(512, 65539, 3, 71), roca_prime(512, 65539, 5, 71)
+    variant.append(pair("both exponents odd", "weak", p, q, profile="fast", classification="weak"))
+    q = roca_prime(512, 65539, 6, 71)
     variant.append(pair("exponents that add up to an odd number: not seen", "near-miss", p, q))
+    p, q = roca_prime(512, 65539, 2, 71), roca_prime(512, 65539, 4, 71, 229)
+    variant.append(pair("a square modulo 47 of the 48 primes", "near-miss", p, q))
     write("rsa-roca-variant", "Primes of RSALib's form with another generator", *variant, healthy())
 
 
