@@ -42,7 +42,7 @@ def problem(name: str) -> str:
     curve = named_curve(name)
     if curve is None:
         return f"the curve {name} has no name that is known"
-    if curve.bits < LEAST_BITS - 1:
+    if curve.bits < LEAST_BITS:
         return f"{name} has {curve.bits} bits: about 2^{curve.bits // 2} steps to the private key"
     if curve.binary:
         return f"{name} is a binary curve, deprecated"
@@ -79,7 +79,7 @@ def ec_weak_curve(batch: EcBatch, _context: Context) -> Iterator[tuple[int, Verd
     what = problem(batch.curve)
     if what:
         curve = named_curve(batch.curve)
-        small = curve is not None and curve.bits < LEAST_BITS - 1
+        small = curve is not None and curve.bits < LEAST_BITS
         severity = Severity.HIGH if small else Severity.MEDIUM
         for row in range(len(batch)):
             yield row, Verdict(what, WeakCurve(batch.curve), severity=severity)

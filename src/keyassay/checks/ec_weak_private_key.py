@@ -6,19 +6,22 @@ guesses the pattern has the key.
 
 Method: x coordinates (their low 64 bits) are looked up in sorted tables of multiples of the base point; giant steps by
 shared inversions extend a table's reach. x(Q) = x(-Q), so every look-up covers d and order - d. Covered: |d| up to
-2^20 (fast and up), 16-bit words repeated over the whole length, and a list of about 2,000 lazy numbers (bytes repeated,
-counting up or down, powers of two and their neighbours, well-known hexadecimal words, hashed words, halves and
-thirds of the order, coordinates of the base point). Deep: |d| up to 2^32.
+2^20, 16-bit words repeated over the whole length, and a list of some thousand lazy numbers (bytes repeated, counting up
+or down, powers of two and their neighbours and complements, well-known hexadecimal words, hashed words and counters,
+halves and thirds of the order, the curve's own constants). The same octets as seeds of Ed25519 and X25519 keys. Deep:
+|d| up to 2^32, and d = w c with w below 2^32 for 30 constants c: a 32-bit word repeated, or a window of 32 bits at any
+byte and zeros elsewhere.
 
 Cost: with a table of 2^20 entries 0.1 us a key; the table takes 2 s and 12 MB a curve once and is kept in the user's
-cache folder. For few keys a smaller table and giant steps see exactly the same: 20 us to 0.2 ms a key. Deep: 10 ms.
+cache folder. For few keys a smaller table and giant steps see exactly the same: 20 us to 0.2 ms a key. The lazy numbers
+take 0.5 s a curve once, and are kept as well. Deep: 10 ms, with the 30 constants 0.3 s.
 
-Profiles: fast: |d| up to 2^20. Standard adds repeated words and the lazy list. Deep: |d| up to 2^32.
+Profiles: fast: |d| up to 2^20, repeated words, lazy numbers and seeds. Deep: |d| up to 2^32, the constants.
 
-Mistakes: none: a finding carries d, and dG = Q was computed.
+Mistakes: none: a finding carries d or the seed, and the public key was computed from it.
 
-Blind spots: curves over binary fields, private numbers with more than 32 random bits, seeds of Ed25519 keys (small
-numbers do not occur there).
+Blind spots: curves over binary fields, private numbers with more than 32 random bits, words repeated that are longer
+than 32 bits, Ed448 and X448.
 
 Remedy: a new key from a sound generator; look for siblings made by the same code.
 """
@@ -26,18 +29,33 @@ Remedy: a new key from a sound generator; look for siblings made by the same cod
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 
+import gmpy2
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
-from keyassay.certificates.batches import EcBatch
-from keyassay.certificates.public_key import EcPublicKey
+from keyassay.certificates.batches import EcBatch, OkpBatch
+from keyassay.certificates.item import Item
+from keyassay.certificates.public_key import EcPublicKey, OkpPublicKey, PublicKey
 from keyassay.checks import Context, batch_check
-from keyassay.findings import Classification, Confidence, EcPrivateKey, Profile, Severity, Verdict
+from keyassay.findings import (
+    Classification,
+    Confidence,
+    EcPrivateKey,
+    Evidence,
+    Profile,
+    Severity,
+    Value,
+    Verdict,
+)
 from keyassay.keymath.curves import (
     Curve,
+    StepTable,
     multiply,
     multiply_many,
     named_curve,
@@ -46,7 +64,7 @@ from keyassay.keymath.curves import (
     root,
     small_logarithm,
 )
-from keyassay.lists.tables import steps
+from keyassay.lists.tables import kept, steps
 
 REACH = 1 << 20
 DEEP_REACH = 1 << 32
@@ -86,36 +104,51 @@ def table_size(keys: int) -> int:
     return 1 << 17 if keys < 50_000 else 1 << 20
 
 
-def lazy_numbers(order: int) -> list[int]:
-    """Private numbers that people and broken code choose, below the order, each once."""
-    size = (order.bit_length() + 7) // 8
-    found: list[int] = []
-
-    def take(octets: bytes) -> None:
-        for width in {32, size}:
-            for number in (octets[:width].ljust(width, b"\0"), octets[:width].rjust(width, b"\0")):
-                found.extend((int.from_bytes(number, "big"), int.from_bytes(number, "little")))
-
+def lazy_octets(size: int) -> Iterator[bytes]:
+    """Strings that people and broken code take for a private key, each of up to ``size`` bytes or cut to it."""
     for byte in range(256):
-        take(bytes([byte]) * size)
-        take(bytes((byte + i) & 255 for i in range(size)))
-        take(bytes((byte - i) & 255 for i in range(size)))
+        yield bytes([byte]) * size
+        yield bytes((byte + i) & 255 for i in range(size))
+        yield bytes((byte - i) & 255 for i in range(size))
         for width in (1, 4, 32):
-            take(hashlib.sha256(byte.to_bytes(width, "big")).digest())
-    for exponent in range(order.bit_length()):
-        found.extend(((1 << exponent) - 1, 1 << exponent, (1 << exponent) + 1))
+            counter = byte.to_bytes(width, "big")
+            yield hashlib.sha256(counter).digest()
+            yield hashlib.sha512(counter).digest()
     for pattern in ("deadbeef", "cafebabe", "12345678", "0123456789abcdef", "a5a5", "5a5a", "55aa", "0102030405060708"):
         word = bytes.fromhex(pattern)
-        take(word * (size // len(word) + 1))
-        take(word)
+        yield word * (size // len(word) + 1)
+        yield word
     for text in ("", *_WORDS):
         raw = text.encode()
         if raw:
-            take(raw)
-            take(raw * (size // len(raw) + 1))
+            yield raw
+            yield raw * (size // len(raw) + 1)
         for name in ("md5", "sha1", "sha256", "sha384", "sha512"):
-            take(hashlib.new(name, raw, usedforsecurity=False).digest())
-    found.extend(((order + 1) // 2, (order - 1) // 2, order // 3))
+            yield hashlib.new(name, raw, usedforsecurity=False).digest()
+
+
+def _widths(octets: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Each string cut to the size, or filled up with zeros on either side."""
+    for one in octets:
+        yield one[:size].ljust(size, b"\0")
+        yield one[:size].rjust(size, b"\0")
+
+
+def lazy_numbers(curve: Curve) -> list[int]:
+    """Private numbers that people and broken code choose, below the order, each once."""
+    order = int(curve.order)
+    bits = order.bit_length()
+    size = (bits + 7) // 8
+    found = {int(curve.gx), int(curve.gy), int(curve.b), (order + 1) // 2, (order - 1) // 2, order // 3}
+    for width in {32, size}:
+        for octets in _widths(lazy_octets(size), width):
+            found |= {int.from_bytes(octets, "big"), int.from_bytes(octets, "little")}
+    ones = (1 << bits) - 1
+    for exponent in range(bits):
+        power = 1 << exponent
+        found |= {power - 1, power, power + 1, ones ^ power, ones ^ (power - 1)}
+    if bits % 8:  # strings longer than the order are cut by nobody knows whom
+        found = {number for number in found if number < order}
     return sorted({number % order for number in found} - {0})
 
 
@@ -123,11 +156,56 @@ def lazy_numbers(order: int) -> list[int]:
 def _lazy_table(name: str) -> tuple[NDArray[np.uint64], list[int]]:
     """Sorted tails of the lazy numbers' points, and the numbers in that order."""
     curve = named_curves()[name]
-    numbers = [*lazy_numbers(curve.order), int(curve.gx % curve.order), int(curve.gy % curve.order)]
-    points = multiply_many(curve, numbers, curve.base)
-    tails = np.array([0 if point is None else int(point[0] & _LOW) for point in points], dtype=np.uint64)
+    numbers = lazy_numbers(curve)
+    described = hashlib.sha256(repr((name, numbers)).encode()).hexdigest()
+
+    def make() -> NDArray[np.uint64]:
+        points = multiply_many(curve, numbers, curve.base)
+        return np.array([0 if point is None else int(point[0] & _LOW) for point in points], dtype=np.uint64)
+
+    tails = kept(f"lazy-{name}", described, make)
     order = np.argsort(tails, kind="stable")
     return tails[order], [numbers[place] for place in order.tolist()]
+
+
+def _public_of_seed(kind: str, seed: bytes) -> bytes:
+    if kind == "ed25519":
+        return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    return X25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+
+
+@cache
+def _lazy_seeds(kind: str) -> dict[bytes, bytes]:
+    """Public key -> seed, for the lazy strings of 32 bytes, in both byte orders."""
+    seeds = sorted({seed for one in _widths(lazy_octets(32), 32) for seed in (one, one[::-1])})
+
+    def make() -> NDArray[np.uint64]:
+        octets = b"".join([_public_of_seed(kind, seed) for seed in seeds])
+        return np.frombuffer(octets, dtype="<u8").astype(np.uint64)
+
+    octets = kept(f"lazy-{kind}", hashlib.sha256(b"".join(seeds)).hexdigest(), make).astype("<u8").tobytes()
+    return {octets[32 * place : 32 * place + 32]: seed for place, seed in enumerate(seeds)}
+
+
+@dataclass(frozen=True)
+class Seed(Evidence):
+    """The seed (Ed25519) or private key (X25519) that gives the public key."""
+
+    seed: bytes
+
+    def proves(self, subject: PublicKey | Item) -> bool:
+        return (
+            isinstance(subject, OkpPublicKey)
+            and subject.type in ("ed25519", "x25519")
+            and len(self.seed) == 32
+            and _public_of_seed(subject.type, self.seed) == subject.encoded
+        )
+
+    def describe(self) -> Mapping[str, Value]:
+        return {"proof": "private key"}
+
+    def secrets(self) -> Mapping[str, Value]:
+        return {"seed": self.seed}
 
 
 def _repeated_word(order: int) -> list[int]:
@@ -135,6 +213,13 @@ def _repeated_word(order: int) -> list[int]:
     bits = order.bit_length()
     counts = {bits // 16, -(-bits // 16)}
     return [sum(1 << (16 * i) for i in range(count)) for count in sorted(counts)]
+
+
+def _constants(order: int) -> list[int]:
+    """Factors c of deep: w c is a repeated 32-bit word, or a window of 32 bits at a byte border."""
+    bits = order.bit_length()
+    repeated = {sum(1 << (32 * i) for i in range(count)) for count in (bits // 32, -(-bits // 32)) if count > 1}
+    return [*sorted(repeated), *(1 << shift for shift in range(8, bits - 16, 8))]
 
 
 def _affine(curve: Curve, key: EcPublicKey) -> tuple[int, int] | None:
@@ -151,7 +236,7 @@ def _affine(curve: Curve, key: EcPublicKey) -> tuple[int, int] | None:
 @batch_check(
     id="ec-weak-private-key",
     title="small or lazy private key",
-    applies_to=(EcPublicKey,),
+    applies_to=(EcPublicKey, OkpPublicKey),
     classification=Classification.BROKEN,
     severity=Severity.CRITICAL,
     confidence=Confidence.PROVEN,
@@ -163,8 +248,11 @@ def _affine(curve: Curve, key: EcPublicKey) -> tuple[int, int] | None:
     ),
     explained_by=("ec-invalid-point", "ec-debian-openssl", "any-known-key"),
 )
-def ec_weak_private_key(batch: EcBatch, context: Context) -> Iterator[tuple[int, Verdict]]:
+def ec_weak_private_key(batch: EcBatch | OkpBatch, context: Context) -> Iterator[tuple[int, Verdict]]:
     """Tables for the whole batch, giant steps where the table is smaller than the reach."""
+    if isinstance(batch, OkpBatch):
+        yield from _seeds(batch)
+        return
     curve = named_curve(batch.curve)
     if curve is None or curve.binary:
         return
@@ -187,15 +275,21 @@ def ec_weak_private_key(batch: EcBatch, context: Context) -> Iterator[tuple[int,
             d = small_logarithm(curve, point, curve.base, table, reach)
             if d is not None:
                 found[row] = (abs(d), "small")
-    if context.profile >= Profile.STANDARD:
-        lazy, numbers = _lazy_table(curve.name)
-        places = np.searchsorted(lazy, tails)
-        places[places == len(lazy)] = 0
-        for position in np.flatnonzero(lazy[places] == tails).tolist():
-            found.setdefault(rows[position], (numbers[int(places[position])], "of a well-known form"))
-        for factor in _repeated_word(curve.order):
-            for position, index in steps(curve.name, 65_535, factor).find(tails):
-                found.setdefault(rows[position], (index * factor % curve.order, "one 16-bit word repeated"))
+    lazy, numbers = _lazy_table(curve.name)
+    places = np.searchsorted(lazy, tails)
+    places[places == len(lazy)] = 0
+    for position in np.flatnonzero(lazy[places] == tails).tolist():
+        found.setdefault(rows[position], (numbers[int(places[position])], "of a well-known form"))
+    for factor in _repeated_word(curve.order):
+        for position, index in steps(curve.name, 65_535, factor).find(tails):
+            found.setdefault(rows[position], (index * factor % curve.order, "one 16-bit word repeated"))
+    if deep:
+        for row in rows:
+            point = points[row]
+            if row not in found and point is not None:
+                guessed = _of_constant(curve, point, table)
+                if guessed is not None:
+                    found[row] = guessed
     for row, (guess, form) in found.items():
         for d in (guess, curve.order - guess):
             if multiply(curve, d, curve.base) == points[row]:
@@ -203,3 +297,26 @@ def ec_weak_private_key(batch: EcBatch, context: Context) -> Iterator[tuple[int,
                 message = f"the private key is {form}{side}"
                 yield row, Verdict(message, EcPrivateKey(int(d), {"form": form + side}))
                 break
+
+
+def _of_constant(curve: Curve, point: tuple[int, int], table: StepTable) -> tuple[int, str] | None:
+    for constant in _constants(curve.order):
+        divided = multiply(curve, int(gmpy2.invert(constant, curve.order)), point)
+        if divided is None:
+            continue
+        w = small_logarithm(curve, divided, curve.base, table, DEEP_REACH)
+        if w is not None:
+            form = "32 bits and zeros" if constant & (constant - 1) == 0 else "one 32-bit word repeated"
+            return int(w * constant % curve.order), form
+    return None
+
+
+def _seeds(batch: OkpBatch) -> Iterator[tuple[int, Verdict]]:
+    kind = batch.keys[0].type if len(batch) else ""
+    if kind not in ("ed25519", "x25519"):
+        return
+    known = _lazy_seeds(kind)
+    for row, key in enumerate(batch.keys):
+        seed = known.get(key.encoded)
+        if seed is not None:
+            yield row, Verdict("the private key is of a well-known form", Seed(seed))

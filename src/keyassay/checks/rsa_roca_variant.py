@@ -11,8 +11,8 @@ Cost: 0.1 us a key.
 
 Profiles: the same in all from fast on.
 
-Mistakes: a sound modulus is a square modulo all 48 primes with probability 2^-48, one in 280 million million (2^-47.7 for
-products of safe primes, 2^-37 below 992 bits): therefore `likely`, and never class broken. Perfect squares are
+Mistakes: a sound modulus is a square modulo all 48 primes with probability 2^-48, one in 280 million million (2^-47.7
+for products of safe primes, 2^-37 below 992 bits): therefore `likely`, and never class broken. Perfect squares are
 rsa-invalid-modulus.
 
 Blind spots: half of such keys, those whose exponents add up to an odd number. No factor is computed.

@@ -1,6 +1,6 @@
 """Ed25519, Ed448, X25519 and X448 public keys: canonical, on the curve, of full order (RFC 8032, RFC 7748).
 
-Only the octets are looked at; ``examine`` says what is wrong in words.
+Only the octets are looked at; ``examine`` says what is wrong in words, ``of_mixed_order`` costs a multiplication.
 """
 
 from __future__ import annotations
@@ -126,3 +126,47 @@ def _x448(encoded: bytes) -> str:
     if gmpy2.jacobi((u * u * u + 156326 * u * u + u) % p, p) == -1:
         return "u lies on the twist, where no multiple of the base point is"
     return ""
+
+
+#: order of the base point's group
+_L25519 = 2**252 + 27742317777372353535851937790883648493
+_L448 = 2**446 - 13818066809895115352007386748515426880336692474882178609894547503885
+
+
+def of_mixed_order(kind: str, encoded: bytes) -> bool:
+    """Whether an Edwards point that ``examine`` finds sound has a small component beside the large one.
+
+    Some implementations make such keys on purpose; verifiers disagree about their signatures.
+
+    Args:
+        kind: ed25519 or ed448; False for others.
+        encoded: its octets.
+    """
+    if kind == "ed25519":
+        p, a, d, order, y = P25519, mpz(-1), _D25519, _L25519, int.from_bytes(encoded, "little") & ((1 << 255) - 1)
+    elif kind == "ed448":
+        p, a, d, order, y = P448, mpz(1), _D448, _L448, int.from_bytes(encoded[:56], "little")
+    else:
+        return False
+    # x^2 = (y^2 - 1) / (d y^2 - a); the sign of x does not change the order
+    square = (y * y - 1) * gmpy2.invert(d * y * y - a, p) % p
+    x = _sqrt_25519(square) if p == P25519 else gmpy2.powmod(square, (p + 1) // 4, p)
+    return _times(order, (x, mpz(y)), a, d, p) != (0, 1)
+
+
+def _times(scalar: int, point: tuple[mpz, mpz], a: mpz, d: mpz, p: mpz) -> tuple[mpz, mpz]:
+    """Scalar times an affine point of a x^2 + y^2 = 1 + d x^2 y^2, by complete extended formulas (Hisil and others)."""
+    step = (point[0], point[1], mpz(1), point[0] * point[1] % p)
+    total = (mpz(0), mpz(1), mpz(1), mpz(0))
+
+    def plus(one: tuple[mpz, mpz, mpz, mpz], other: tuple[mpz, mpz, mpz, mpz]) -> tuple[mpz, mpz, mpz, mpz]:
+        xs, ys, ts, zs = one[0] * other[0], one[1] * other[1], d * one[3] * other[3] % p, one[2] * other[2]
+        e, f, g, h = (one[0] + one[1]) * (other[0] + other[1]) - xs - ys, zs - ts, zs + ts, ys - a * xs
+        return e * f % p, g * h % p, f * g % p, e * h % p
+
+    for bit in f"{scalar:b}":
+        total = plus(total, total)
+        if bit == "1":
+            total = plus(total, step)
+    inverse = gmpy2.invert(total[2], p)
+    return total[0] * inverse % p, total[1] * inverse % p

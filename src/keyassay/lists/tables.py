@@ -6,10 +6,12 @@ A table says which points it holds by its name and size alone; a file that does 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keyassay.keymath.curves import StepTable, multiply, named_curves, step_table
 from keyassay.lists.lookup import cache_folder, write_atomically
@@ -48,5 +50,25 @@ def steps(curve: str, size: int, multiplier: int = 1) -> StepTable:
     body = np.array([len(made.tails), made.size], dtype="<u8").tobytes()
     body += made.tails.astype("<u8").tobytes() + made.indices.astype("<u4").tobytes()
     with suppress(OSError):  # a closed cache folder costs time, not answers
+        write_atomically(path, hashlib.sha256(body).digest() + body)
+    return made
+
+
+def kept(name: str, described: str, make: Callable[[], NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """A column of 64-bit numbers from the cache folder, made and put there if it is missing or damaged.
+
+    Args:
+        name: for people who look into the folder.
+        described: a digest of all that the column depends on.
+        make: makes it.
+    """
+    path = cache_folder() / "tables" / f"{name}-{hashlib.sha256(f'{described} 1'.encode()).hexdigest()[:16]}.bin"
+    with suppress(OSError, ValueError):
+        data = path.read_bytes()
+        if len(data) > 32 and hashlib.sha256(data[32:]).digest() == data[:32]:
+            return np.frombuffer(data, dtype="<u8", offset=32).astype(np.uint64)
+    made = make()
+    body = made.astype("<u8").tobytes()
+    with suppress(OSError):
         write_atomically(path, hashlib.sha256(body).digest() + body)
     return made
