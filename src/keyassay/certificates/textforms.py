@@ -114,7 +114,7 @@ class TextReader:
                         data = decode(buffer[begin + _HEAD : stop])
                     except binascii.Error:
                         data = b""
-                    if data[:2] == b"\x30\x82" and (data[2] << 8 | data[3]) + 4 == len(data):
+                    if len(data) > 3 and data[:2] == b"\x30\x82" and (data[2] << 8 | data[3]) + 4 == len(data):
                         add(base + begin, "CERTIFICATE", data)
                         self._in_long_line = False
                         at = stop + _HEAD - 2
