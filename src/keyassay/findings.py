@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING
 
-from keyassay.certificates.public_key import EcPublicKey, PublicKey, RsaPublicKey
+import gmpy2
+
+from keyassay.certificates.public_key import DsaPublicKey, EcPublicKey, PublicKey, RsaPublicKey
 from keyassay.keymath.curves import multiply, named_curve
 
 if TYPE_CHECKING:
@@ -196,6 +198,31 @@ class EcPrivateKey(Evidence):
             Step(f"The key is a point on {subject.curve}: {subject.point.hex()}"),
             Step(f"Its private key is d = {self.d:x}: d times the base point is that point"),
         ]
+
+
+@dataclass(frozen=True)
+class DsaPrivateKey(Evidence):
+    """The private value of a DSA key: x with g^x = y modulo p.
+
+    ``notes`` are public facts about how it was found, JSON values.
+    """
+
+    x: int
+    notes: Mapping[str, Value] = field(default_factory=dict)
+
+    def proves(self, subject: PublicKey | Item) -> bool:
+        return (
+            isinstance(subject, DsaPublicKey)
+            and 0 < self.x < subject.q
+            and subject.p > 2
+            and gmpy2.powmod(subject.g, self.x, subject.p) == subject.y
+        )
+
+    def describe(self) -> Mapping[str, Value]:
+        return {"proof": "private value", **self.notes}
+
+    def secrets(self) -> Mapping[str, Value]:
+        return {"x": int(self.x)}
 
 
 @dataclass(frozen=True)

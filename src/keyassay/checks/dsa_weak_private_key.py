@@ -19,40 +19,16 @@ Remedy: replace DSA by Ed25519 or P-256.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 
 import gmpy2
 from gmpy2 import mpz
 
-from keyassay.certificates.item import Item
-from keyassay.certificates.public_key import DsaPublicKey, PublicKey
+from keyassay.certificates.public_key import DsaPublicKey
 from keyassay.checks import Context, key_check
-from keyassay.findings import Classification, Confidence, Evidence, Profile, Severity, Value, Verdict
+from keyassay.findings import Classification, Confidence, DsaPrivateKey, Profile, Severity, Verdict
 
 _LOW = (1 << 64) - 1
-
-
-@dataclass(frozen=True)
-class DsaPrivateValue(Evidence):
-    """The private value x with g^x = y modulo p."""
-
-    x: int
-
-    def proves(self, subject: PublicKey | Item) -> bool:
-        return (
-            isinstance(subject, DsaPublicKey)
-            and 0 < self.x < subject.q
-            and subject.p > 2
-            and gmpy2.powmod(subject.g, self.x, subject.p) == subject.y
-        )
-
-    def describe(self) -> Mapping[str, Value]:
-        return {"proof": "private value"}
-
-    def secrets(self) -> Mapping[str, Value]:
-        return {"x": int(self.x)}
 
 
 @lru_cache(maxsize=8)
@@ -109,7 +85,7 @@ def dsa_weak_private_key(key: DsaPublicKey, context: Context) -> Verdict | None:
                 power = power * power % p
         if x:
             private = q - x if end else x
-            evidence = DsaPrivateValue(private)
+            evidence = DsaPrivateKey(private)
             if evidence.proves(key):
                 where = "counted down from q" if end else "small or a single bit"
                 return Verdict(f"the private value is {where}", evidence)

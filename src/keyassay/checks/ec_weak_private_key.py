@@ -28,16 +28,11 @@ Remedy: a new key from a sound generator; look for siblings made by the same cod
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 
 import gmpy2
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from numpy.typing import NDArray
 
 from keyassay.certificates.batches import EcBatch, OkpBatch
 from keyassay.certificates.item import Item
@@ -57,44 +52,17 @@ from keyassay.keymath.curves import (
     Curve,
     StepTable,
     multiply,
-    multiply_many,
     named_curve,
-    named_curves,
     read_point,
     root,
     small_logarithm,
 )
-from keyassay.lists.tables import kept, steps
+from keyassay.lists.lazy import lazy_seeds, lazy_table, public_of_seed
+from keyassay.lists.tables import steps
 
 REACH = 1 << 20
 DEEP_REACH = 1 << 32
 _LOW = (1 << 64) - 1
-_WORDS = [
-    "empty",
-    "test",
-    "password",
-    "secret",
-    "key",
-    "private",
-    "admin",
-    "root",
-    "1234",
-    "12345678",
-    "default",
-    "changeme",
-    "device",
-    "iot",
-    "foo",
-    "bar",
-    "hello",
-    "world",
-    "qwerty",
-    "letmein",
-    "keyassay",
-    "example",
-    "null",
-    "none",
-]
 
 
 def table_size(keys: int) -> int:
@@ -102,89 +70,6 @@ def table_size(keys: int) -> int:
     if keys < 1_000:
         return 1 << 14
     return 1 << 17 if keys < 50_000 else 1 << 20
-
-
-def lazy_octets(size: int) -> Iterator[bytes]:
-    """Strings that people and broken code take for a private key, each of up to ``size`` bytes or cut to it."""
-    for byte in range(256):
-        yield bytes([byte]) * size
-        yield bytes((byte + i) & 255 for i in range(size))
-        yield bytes((byte - i) & 255 for i in range(size))
-        for width in (1, 4, 32):
-            counter = byte.to_bytes(width, "big")
-            yield hashlib.sha256(counter).digest()
-            yield hashlib.sha512(counter).digest()
-    for pattern in ("deadbeef", "cafebabe", "12345678", "0123456789abcdef", "a5a5", "5a5a", "55aa", "0102030405060708"):
-        word = bytes.fromhex(pattern)
-        yield word * (size // len(word) + 1)
-        yield word
-    for text in ("", *_WORDS):
-        raw = text.encode()
-        if raw:
-            yield raw
-            yield raw * (size // len(raw) + 1)
-        for name in ("md5", "sha1", "sha256", "sha384", "sha512"):
-            yield hashlib.new(name, raw, usedforsecurity=False).digest()
-
-
-def _widths(octets: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """Each string cut to the size, or filled up with zeros on either side."""
-    for one in octets:
-        yield one[:size].ljust(size, b"\0")
-        yield one[:size].rjust(size, b"\0")
-
-
-def lazy_numbers(curve: Curve) -> list[int]:
-    """Private numbers that people and broken code choose, below the order, each once."""
-    order = int(curve.order)
-    bits = order.bit_length()
-    size = (bits + 7) // 8
-    found = {int(curve.gx), int(curve.gy), int(curve.b), (order + 1) // 2, (order - 1) // 2, order // 3}
-    for width in {32, size}:
-        for octets in _widths(lazy_octets(size), width):
-            found |= {int.from_bytes(octets, "big"), int.from_bytes(octets, "little")}
-    ones = (1 << bits) - 1
-    for exponent in range(bits):
-        power = 1 << exponent
-        found |= {power - 1, power, power + 1, ones ^ power, ones ^ (power - 1)}
-    if bits % 8:  # strings longer than the order are cut by nobody knows whom
-        found = {number for number in found if number < order}
-    return sorted({number % order for number in found} - {0})
-
-
-@cache
-def _lazy_table(name: str) -> tuple[NDArray[np.uint64], list[int]]:
-    """Sorted tails of the lazy numbers' points, and the numbers in that order."""
-    curve = named_curves()[name]
-    numbers = lazy_numbers(curve)
-    described = hashlib.sha256(repr((name, numbers)).encode()).hexdigest()
-
-    def make() -> NDArray[np.uint64]:
-        points = multiply_many(curve, numbers, curve.base)
-        return np.array([0 if point is None else int(point[0] & _LOW) for point in points], dtype=np.uint64)
-
-    tails = kept(f"lazy-{name}", described, make)
-    order = np.argsort(tails, kind="stable")
-    return tails[order], [numbers[place] for place in order.tolist()]
-
-
-def _public_of_seed(kind: str, seed: bytes) -> bytes:
-    if kind == "ed25519":
-        return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
-    return X25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
-
-
-@cache
-def _lazy_seeds(kind: str) -> dict[bytes, bytes]:
-    """Public key -> seed, for the lazy strings of 32 bytes, in both byte orders."""
-    seeds = sorted({seed for one in _widths(lazy_octets(32), 32) for seed in (one, one[::-1])})
-
-    def make() -> NDArray[np.uint64]:
-        octets = b"".join([_public_of_seed(kind, seed) for seed in seeds])
-        return np.frombuffer(octets, dtype="<u8").astype(np.uint64)
-
-    octets = kept(f"lazy-{kind}", hashlib.sha256(b"".join(seeds)).hexdigest(), make).astype("<u8").tobytes()
-    return {octets[32 * place : 32 * place + 32]: seed for place, seed in enumerate(seeds)}
 
 
 @dataclass(frozen=True)
@@ -198,7 +83,7 @@ class Seed(Evidence):
             isinstance(subject, OkpPublicKey)
             and subject.type in ("ed25519", "x25519")
             and len(self.seed) == 32
-            and _public_of_seed(subject.type, self.seed) == subject.encoded
+            and public_of_seed(subject.type, self.seed) == subject.encoded
         )
 
     def describe(self) -> Mapping[str, Value]:
@@ -275,7 +160,7 @@ def ec_weak_private_key(batch: EcBatch | OkpBatch, context: Context) -> Iterator
             d = small_logarithm(curve, point, curve.base, table, reach)
             if d is not None:
                 found[row] = (abs(d), "small")
-    lazy, numbers = _lazy_table(curve.name)
+    lazy, numbers = lazy_table(curve.name)
     places = np.searchsorted(lazy, tails)
     places[places == len(lazy)] = 0
     for position in np.flatnonzero(lazy[places] == tails).tolist():
@@ -315,7 +200,7 @@ def _seeds(batch: OkpBatch) -> Iterator[tuple[int, Verdict]]:
     kind = batch.keys[0].type if len(batch) else ""
     if kind not in ("ed25519", "x25519"):
         return
-    known = _lazy_seeds(kind)
+    known = lazy_seeds(kind)
     for row, key in enumerate(batch.keys):
         seed = known.get(key.encoded)
         if seed is not None:
