@@ -1,0 +1,89 @@
+"""The demonstration finds what it planted, says nothing of the rest, and deletes nothing that is not its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DEMO = ROOT / "demo" / "demo.py"
+
+
+def run_demo(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, DEMO, "--folder", folder],
+        cwd=folder.parent,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "100"},
+    )
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    folder = tmp_path_factory.mktemp("demo") / "fleet"
+    return run_demo(folder), folder
+
+
+def test_everything_planted_is_found_and_nothing_else(
+    demo: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    done, _ = demo
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 false alarms" in done.stdout
+    assert "MISSED" not in done.stdout
+    assert "FALSE" not in done.stdout
+
+
+def test_the_findings_come_from_the_scan(demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    """Ten and more ways to be weak, in the lines that the scan wrote; broken ones are proven or nearly so."""
+    done, folder = demo
+    lines = [json.loads(line) for line in folder.with_name("fleet.jsonl").read_text().splitlines()]
+    assert 200 < len(lines) < 1000
+    findings = [one for line in lines for one in line["findings"]]
+    assert len({one["check"] for one in findings if one["class"] == "broken"}) >= 8
+    assert len({one["check"] for one in findings}) >= 12
+    assert {one["confidence"] for one in findings if one["class"] == "broken"} <= {"proven", "certain"}
+    assert [line["kind"] for line in lines].count("unreadable") == 1
+    assert not [line for line in lines if line["not_run"]]
+    for one in findings:
+        assert one["check"] in done.stdout
+
+
+def test_the_output_fits_the_terminal_and_names_files_that_exist(
+    demo: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    done, folder = demo
+    prose = [line for line in done.stdout.splitlines() if "keyassay " not in line]
+    assert max(map(len, prose)) <= 110
+    assert "\x1b" not in done.stdout
+    assert (folder / "larkfield-meters" / "meter-0041.pem").is_file()
+    assert "meter-0041.pem" in done.stdout
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "quaydon-cameras.pem").write_text("ours by name")
+    (folder / "precious.txt").write_text("not ours")
+    done = run_demo(folder)
+    assert done.returncode == 1
+    assert "choose another one with --folder" in done.stderr
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "quaydon-cameras.pem": "ours by name",
+        "precious.txt": "not ours",
+    }
+
+
+def test_a_second_run_writes_the_same_fleet(demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    _, folder = demo
+    before = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    (folder / "pell-pumps.zip").write_bytes(b"touched")
+    run_demo(folder)
+    assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
