@@ -7,15 +7,19 @@ others 2022).
 
 Method: for every PKCS #1 v1.5 signature in the run whose signer is in the run (by name and key identifier, or
 self-issued): v = s^e mod N. If v is the padded digest the signature is valid; if it is padding around something else it
-belongs to another message; else gcd(v - m, N) for the padded digest m under MD5 to SHA-512.
+belongs to another message; else gcd(v - m, N) for the padded digest m under MD5 to SHA-512. The signatures of one
+signer are screened together: the product of all s, to the power of e, is the product of all m if they are valid; only a
+product that is wrong is halved.
 
-Cost: 25 us a signature of 2048 bits; 0.3 ms for those that do not verify.
+Cost: 5 us a signature of 2048 bits where a signer made many, 25 us for single ones; 0.3 ms for those that do not
+verify.
 
 Profiles: standard and above.
 
 Mistakes: none: the factor is the proof.
 
-Blind spots: signers that are not in the run; faults in both halves; PSS with a salt.
+Blind spots: signers that are not in the run; faults in both halves; PSS with a salt; several wrong signatures of one
+signer whose errors cancel in the product, which accidents do not do.
 
 Remedy: the finding is about the signer: revoke it and everything it signed; replace the hardware or library, and have
 the new one verify signatures before it hands them out.
@@ -24,7 +28,8 @@ the new one verify signatures before it hands them out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import gmpy2
 import numpy as np
@@ -62,6 +67,8 @@ _BARE = {
     "sha512": "304f300b06096086480165030402030440",
 }
 _MOST_BITS = 8192
+#: signatures of one signer that are multiplied together, and signers that wait at a time
+_TOGETHER, _SIGNERS = 256, 1024
 
 
 def padded(digest_info: bytes, size: int) -> int:
@@ -70,21 +77,57 @@ def padded(digest_info: bytes, size: int) -> int:
     return int.from_bytes(b"\x00\x01" + b"\xff" * room + b"\x00" + digest_info, "big") if room >= 8 else 0
 
 
-def factor(key: RsaPublicKey, algorithm: str, signed_part: bytes, signature: bytes) -> int | None:
-    """A factor of the signer's modulus, if the signature betrays one."""
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """One signature: where it is, s, and the number that it should stand for under its signer's key."""
+
+    place: str
+    algorithm: str
+    s: int
+    message: int
+    signed_part: bytes
+
+
+def suitable(key: RsaPublicKey) -> bool:
+    """Whether a key is one that signatures are verified with."""
     n = key.n
-    s = int.from_bytes(signature, "big")
-    if n < 1 << 500 or n.bit_length() > _MOST_BITS or key.exponent.bit_length() > 64 or not n & 1 or not 1 < s < n:
-        return None
-    size = (n.bit_length() + 7) // 8
-    v = gmpy2.powmod(s, key.exponent, n)
+    return bool(n >= 1 << 500 and n.bit_length() <= _MOST_BITS and key.exponent.bit_length() <= 64 and n & 1)
+
+
+def expected(key: RsaPublicKey, algorithm: str, signed_part: bytes) -> int:
+    """The padded digest, as a number."""
     name = ALGORITHMS[algorithm]
     digest = hashlib.new(name, signed_part, usedforsecurity=False).digest()
-    if v == padded(bytes.fromhex(_PREFIXES[name]) + digest, size):
-        return None
+    return padded(bytes.fromhex(_PREFIXES[name]) + digest, (key.bits + 7) // 8)
+
+
+def invalid(key: RsaPublicKey, signatures: Sequence[_Signed]) -> Iterator[_Signed]:
+    """Those of a signer's signatures that are not valid, by products that are halved until they are right."""
+    n = key.n
+    left: gmpy2.mpz = gmpy2.mpz(1)
+    right: gmpy2.mpz = gmpy2.mpz(1)
+    for one in signatures:
+        left = left * one.s % n
+        right = right * one.message % n
+    if gmpy2.powmod(left, key.exponent, n) == right != 0:
+        return
+    if len(signatures) == 1:
+        yield signatures[0]
+        return
+    middle = len(signatures) // 2
+    yield from invalid(key, signatures[:middle])
+    yield from invalid(key, signatures[middle:])
+
+
+def factor(key: RsaPublicKey, algorithm: str, signed_part: bytes, s: int) -> int | None:
+    """A factor of the signer's modulus, if an invalid signature betrays one."""
+    n = key.n
+    size = (n.bit_length() + 7) // 8
+    v = gmpy2.powmod(s, key.exponent, n)
     octets = int(v).to_bytes(size, "big")
     if octets.startswith(b"\x00\x01" + b"\xff" * 8):
         return None
+    name = ALGORITHMS[algorithm]
     for other in (name, *(one for one in _PREFIXES if one != name)):
         digest = hashlib.new(other, signed_part, usedforsecurity=False).digest()
         for prefix in (_PREFIXES[other], _BARE[other]):
@@ -132,17 +175,35 @@ def signature_rsa_fault(fleet: Fleet, _context: Context) -> Iterator[tuple[int, 
         ordinal for oid, rows in fleet.signed_ordinals.items() if oid in ALGORITHMS for ordinal in rows.tolist()
     )
     cache: dict[bytes, list[Item]] = {}
+    waiting: dict[RsaPublicKey, list[_Signed]] = {}
     broken: dict[int, tuple[int, str]] = {}
+
+    def examine(key: RsaPublicKey) -> None:
+        for one in invalid(key, waiting.pop(key)):
+            found = factor(key, one.algorithm, one.signed_part, one.s)
+            if found is not None:
+                broken[key.modulus] = (found, one.place)
+                return
+
     for item in fleet.items(ordinals):
         fields = item.signed
         if fields is None:
             continue
+        s = int.from_bytes(fields.signature, "big")
         for key in _signers(fleet, item, cache):
-            if key.modulus in broken:
+            if key.modulus in broken or not suitable(key) or not 1 < s < key.modulus:
                 continue
-            found = factor(key, fields.signature_algorithm, fields.signed_part, fields.signature)
-            if found is not None:
-                broken[key.modulus] = (found, f"{item.source}#{item.index}")
+            message = expected(key, fields.signature_algorithm, fields.signed_part)
+            queue = waiting.setdefault(key, [])
+            place = f"{item.source}#{item.index}"
+            queue.append(_Signed(place, fields.signature_algorithm, s, message, fields.signed_part))
+            if len(queue) >= _TOGETHER:
+                examine(key)
+        if len(waiting) >= _SIGNERS:
+            for key in list(waiting):
+                examine(key)
+    for key in list(waiting):
+        examine(key)
     if not broken:
         return
     for number, modulus in enumerate(fleet.rsa_moduli):
