@@ -90,9 +90,8 @@ def lazy_numbers(curve: Curve) -> list[int]:
     for exponent in range(bits):
         power = 1 << exponent
         found |= {power - 1, power, power + 1, ones ^ power, ones ^ (power - 1)}
-    if bits % 8:  # strings longer than the order are cut by nobody knows whom
-        found = {number for number in found if number < order}
-    return sorted({number % order for number in found} - {0})
+    # longer strings (P-521 has 7 bits too many) are cut to the order's bits, as generators do
+    return sorted({(number & ones) % order for number in found} - {0})
 
 
 @cache
