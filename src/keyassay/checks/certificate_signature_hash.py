@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from keyassay.certificates.decoding import signature_algorithms
+from keyassay.certificates.der import OID, SEQUENCE, DerError, expect, oid_text
 from keyassay.certificates.item import Item
 from keyassay.certificates.public_key import PublicKey
 from keyassay.checks import Context, certificate_check
@@ -43,6 +44,26 @@ HASHES = {
     "1.2.840.10045.4.1": "SHA-1",
 }
 _PSS = "1.2.840.113549.1.1.10"
+_PSS_HASHES = {
+    "1.2.840.113549.2.2": "MD2",
+    "1.2.840.113549.2.4": "MD4",
+    "1.2.840.113549.2.5": "MD5",
+    "1.3.14.3.2.26": "SHA-1",
+}
+
+
+def _hash_of_pss(parameters: bytes) -> str:
+    """The broken hash of RSASSA-PSS-params; without a hash algorithm in [0] it is SHA-1 (RFC 4055)."""
+    try:
+        start, stop = expect(parameters, 0, len(parameters), SEQUENCE, "PSS parameters")
+        if start == stop or parameters[start] != 0xA0:
+            return "SHA-1"
+        tagged, end = expect(parameters, start, stop, 0xA0, "hash")
+        inner, after = expect(parameters, tagged, end, SEQUENCE, "hash")
+        first, last = expect(parameters, inner, after, OID, "hash")
+    except DerError:
+        return ""
+    return _PSS_HASHES.get(oid_text(parameters[first:last]), "")
 
 
 def hash_of(item: Item) -> str:
@@ -51,9 +72,7 @@ def hash_of(item: Item) -> str:
     if fields is None or fields.issuer == fields.subject:
         return ""
     if fields.signature_algorithm == _PSS:
-        # RSASSA-PSS-params: without a hash algorithm in [0] it is SHA-1 (RFC 4055)
-        parameters = fields.signature_parameters
-        return "SHA-1" if parameters[:1] == b"\x30" and parameters[2:3] != b"\xa0" else ""
+        return _hash_of_pss(fields.signature_parameters)
     return HASHES.get(fields.signature_algorithm, "")
 
 

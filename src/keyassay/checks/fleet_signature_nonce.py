@@ -6,7 +6,7 @@ nonce k have the same r, and two equations give both unknowns (Sony's PlayStatio
 simple rule need a few.
 
 Method: all signatures in the run (certificates, requests, CRLs, OCSP responses) are sorted by r. Equal r with different
-s: k = (z1 - z2)/(s1 - s2) or, since -k has the same r, (z1 + z2)/(s1 + s2). Two signers that share two nonces: four
+s: k = (z1 - z2)/(s1 - s2) or, since -k has the same r, (z1 - z2)/(s1 + s2). Two signers that share two nonces: four
 equations, four unknowns. Each r is also looked up among x coordinates of small and lazy multiples of the base point
 and among the public keys of the run (k = d). In standard: k = z; and for signatures of one signer, in order of issue,
 equal steps (k, k + c, k + 2c), k' = k +- 1, 2k or 2k + 1, and k' = a k + b with unknown a and b (four in a row). The
@@ -398,7 +398,7 @@ def _common_nonces(one: _Signature, other: _Signature, order: int) -> list[int]:
     for sign in (1, -1):
         difference = (one.s - sign * other.s) % order
         if difference:
-            found.append(int((one.z(order) - sign * other.z(order)) * gmpy2.invert(difference, order) % order))
+            found.append(int((one.z(order) - other.z(order)) * gmpy2.invert(difference, order) % order))
     return found
 
 
