@@ -15,7 +15,9 @@ lock files in requirements/, with hashes.
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -32,6 +34,8 @@ PYTHON = VENV / "bin" / "python"
 #: program that a test or a proof runs -> Debian package that has it
 PROGRAMS = {"openssl": "openssl", "bc": "bc", "ssh-keygen": "openssh-client"}
 
+NETWORK = "packages come from the package index that pip is configured for; is there a connection to it?"
+
 
 def say(text: str) -> None:
     """One line to the person at the terminal."""
@@ -44,8 +48,8 @@ def fail(text: str) -> None:
     raise SystemExit(1)
 
 
-def run(*command: str | Path, quiet: bool = False, **more: object) -> None:
-    """Run a command; end with its exit code if it fails."""
+def run(*command: str | Path, quiet: bool = False, hint: str = "", **more: object) -> None:
+    """Run a command; if it fails, end with what it said and what may help."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=ROOT,
@@ -57,7 +61,8 @@ def run(*command: str | Path, quiet: bool = False, **more: object) -> None:
     if done.returncode:
         if quiet:
             sys.stderr.buffer.write(done.stdout)
-        fail(f"`{' '.join(str(part) for part in command)}` ended with {done.returncode}")
+        words = " ".join(str(part) for part in command)
+        fail(f"`{words}` ended with {done.returncode}" + (f"\n  {hint}" if hint else ""))
 
 
 def digest(*paths: Path) -> str:
@@ -68,17 +73,45 @@ def digest(*paths: Path) -> str:
     return total.hexdigest()
 
 
+@functools.cache
+def for_installer() -> dict[str, str]:
+    """Environment variables for uv: it uses the index and the certificates that pip was told to use."""
+    variables = dict(os.environ)
+    if not {"UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_NO_INDEX"} & variables.keys():
+        asked = subprocess.run(
+            [sys.executable, "-m", "pip", "config", "get", "global.index-url"],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        index = variables.get("PIP_INDEX_URL") or asked.stdout.strip()
+        if index:
+            variables["UV_DEFAULT_INDEX"] = index
+    if "PIP_CERT" in variables:
+        variables.setdefault("SSL_CERT_FILE", variables["PIP_CERT"])
+    home = Path(variables.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    while not home.exists():
+        home = home.parent
+    if not os.access(home, os.W_OK):
+        variables.setdefault("UV_CACHE_DIR", str(TOOLS / "cache"))
+    variables["UV_PYTHON_DOWNLOADS"] = "never"
+    return variables
+
+
 def uv() -> Path:
     """The package installer, put into .tools by pip if it is not there yet."""
     program = TOOLS / "bin" / "uv"
     stamp = TOOLS / "stamp"
     wanted = digest(REQUIREMENTS / "uv.txt")
     if not program.exists() or not stamp.exists() or stamp.read_text() != wanted:
+        if importlib.util.find_spec("pip") is None:
+            fail("this Python has no pip\n  on Debian: apt-get install python3-pip")
         say("installing uv into .tools ...")
         shutil.rmtree(TOOLS, ignore_errors=True)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         as_root = ["--root-user-action=ignore", "--no-warn-script-location"]
-        run(*pip, *as_root, "--target", TOOLS, "--require-hashes", "-r", REQUIREMENTS / "uv.txt", quiet=True)
+        locked = ["--require-hashes", "-r", REQUIREMENTS / "uv.txt"]
+        run(*pip, *as_root, "--target", TOOLS, *locked, quiet=True, hint=NETWORK)
         stamp.write_text(wanted)
     return program
 
@@ -91,9 +124,12 @@ def environment(folder: Path, requirements: Path) -> bool:
         return False
     say(f"installing {requirements.name} into {folder.name} ...")
     program = uv()
-    if not (folder / "bin" / "python").exists():
-        run(program, "venv", "--quiet", "--python", sys.executable, folder)
-    run(program, "pip", "sync", "--quiet", "--require-hashes", "--python", folder / "bin" / "python", requirements)
+    variables = for_installer()
+    # Made anew each time: a folder may come from another Python, or from a run that was cut off.
+    run(program, "venv", "--quiet", "--clear", "--python", sys.executable, folder, env=variables)
+    target = ["--python", folder / "bin" / "python"]
+    sync = [program, "pip", "sync", "--quiet", "--require-hashes", *target, requirements]
+    run(*sync, hint=NETWORK, env=variables)
     stamp.write_text(wanted)
     return True
 
@@ -102,10 +138,11 @@ def setup() -> None:
     """The locked environment with keyassay in it, lists merged; quick if all is current."""
     renewed = environment(VENV, REQUIREMENTS / "dev.txt")
     stamp = VENV / "project-stamp"
-    wanted = digest(ROOT / "pyproject.toml")
+    wanted = digest(ROOT / "pyproject.toml", ROOT / "hatch_build.py")
     if renewed or not stamp.exists() or stamp.read_text() != wanted:
         program = [uv(), "pip", "install", "--quiet", "--python", PYTHON]
-        run(*program, "--no-deps", "--no-build-isolation", "--offline", "--editable", ".")
+        alone = ["--no-deps", "--no-build-isolation", "--offline", "--editable", "."]
+        run(*program, *alone, env=for_installer())
         stamp.write_text(wanted)
     run(PYTHON, "-m", "keyassay.lists", "merge", "--quiet")
 
@@ -151,8 +188,11 @@ def test(fast: bool, rest: list[str]) -> None:
 def bench(name: str, rest: list[str]) -> None:
     """Run one benchmark, or list them."""
     found = {path.stem.replace("_", "-"): path for path in sorted((ROOT / "benchmarks").glob("*.py"))}
+    if not name:
+        print("\n".join(found))
+        return
     if name not in found:
-        fail(("there is no such benchmark; " if name else "") + "benchmarks: " + ", ".join(found))
+        fail(f"there is no benchmark {name!r}; there are " + ", ".join(found))
     setup()
     environment(PEERS, REQUIREMENTS / "peers.txt")
     run(PYTHON, found[name], *rest, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
@@ -163,9 +203,10 @@ def lock() -> None:
     program = uv()
     common = [program, "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-emit-index-url",
               "--no-annotate", "--no-header", "--python-version", "3.11", "--upgrade"]  # fmt: skip
-    run(*common, "pyproject.toml", "--group", "dev", "-o", REQUIREMENTS / "dev.txt")
-    run(*common, REQUIREMENTS / "peers.in", "-o", REQUIREMENTS / "peers.txt")
-    run(*common, REQUIREMENTS / "uv.in", "-o", REQUIREMENTS / "uv.txt")
+    variables = for_installer()
+    run(*common, "pyproject.toml", "--group", "dev", "-o", REQUIREMENTS / "dev.txt", env=variables)
+    run(*common, REQUIREMENTS / "peers.in", "-o", REQUIREMENTS / "peers.txt", env=variables)
+    run(*common, REQUIREMENTS / "uv.in", "-o", REQUIREMENTS / "uv.txt", env=variables)
 
 
 def main() -> None:
