@@ -153,6 +153,7 @@ def command(
         colour=to_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",
         width=min(shutil.get_terminal_size((100, 24)).columns, 120),
         arguments=() if only else _arguments(paths, settings, password_file),
+        paths=paths,
     )
     render = renderer(format_name)
     # A bar would run into lines that go to the same terminal; table, html and markdown come when it is gone.

@@ -37,6 +37,7 @@ class Options:
         colour: the stream is a terminal that takes colour.
         width: columns of the terminal.
         arguments: the words of the command line that a hint has to repeat (sources, --no-fleet, ...).
+        paths: the sources alone.
     """
 
     gate: Gate = field(default_factory=Gate)
@@ -44,6 +45,7 @@ class Options:
     colour: bool = False
     width: int = 100
     arguments: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
 
 
 Renderer = Callable[[Iterable[Result], Summary, TextIO, Options], None]

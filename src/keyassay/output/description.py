@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -67,17 +68,36 @@ def called(item: Item) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def sentence(text: str) -> str:
+    """A message as a sentence: with a full stop, and a capital unless it begins with a symbol (p, e = 1, p/q)."""
+    text = visible(text, 2_000)
+    if re.match(r"(?:a (?!and |or |is |[^a-z]))?[a-z]{2,}(?![\w/^=])", text):
+        text = text[0].upper() + text[1:]
+    return text if text.endswith((".", "!", "?", "…")) else text + "."
+
+
 def evidence_text(finding: Finding, *, reveal: bool) -> str:
-    """Evidence in a line: ``proof factor, rounds 12``; long numbers are cut unless revealed."""
+    """Evidence in a line: ``verified factor, factor bits 512``; long numbers are cut unless revealed.
+
+    What the message says already is left out.
+    """
     fields = evidence_fields(finding, reveal=reveal)
     fields.pop("verified", None)
     limit = 0 if reveal else 120
     parts = []
     for name, value in fields.items():
-        if value is None:
+        if value is None or (name != "proof" and _said(finding.message, value)):
             continue
-        parts.append(f"{visible(name.replace('_', ' '))} {visible(value_text(value), limit)}")
+        word = "verified" if name == "proof" else name.replace("_", " ")
+        parts.append(f"{visible(word)} {visible(value_text(value), limit)}")
     return ", ".join(parts)
+
+
+def _said(message: str, value: Any) -> bool:
+    """Whether a message holds a value word for word."""
+    if isinstance(value, bool | list | dict):
+        return False
+    return re.search(rf"(?<![\w.]){re.escape(str(value))}(?!\w|\.\d)", message.replace(",", "")) is not None
 
 
 def value_text(value: Any) -> str:
@@ -109,29 +129,66 @@ def sections(one: Check[object]) -> dict[str, str]:
     }
 
 
-def remedies(summary: Summary, limit: int = 5) -> list[tuple[str, str, str]]:
-    """What to do next: (check, title, remedy) of the checks of the worst class met, the commonest first."""
-    worst = next((one for one in Classification if summary.worst[one]), None)
-    found = []
-    for name, _ in summary.by_check.most_common():
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What to do next.
+
+    Attributes:
+        remedies: (check, title, remedy) of the checks that found the worst class met, the commonest first.
+        others: further checks that found that class.
+        prove: the command that proves the worst finding, "" if there is none to prove.
+    """
+
+    remedies: tuple[tuple[str, str, str], ...]
+    others: tuple[str, ...]
+    prove: str
+
+
+def next_steps(excerpt: Excerpt, options: Options, limit: int = 5) -> Next | None:
+    """What to do about the worst class of findings that no baseline accepts; None where nothing was found."""
+    worst = next((one for one in Classification if any(found is one for _, found in excerpt.counting)), None)
+    if worst is None:
+        return None
+    counts = Counter({name: count for (name, found), count in excerpt.counting.items() if found is worst})
+    names = [name for name, _ in counts.most_common()]
+    remedies = []
+    for name in names[:limit]:
         one = check(name)
-        if one.metadata.classification is worst:
-            remedy = sections(one).get("Remedy", "").split("\n\n")[0]
-            found.append((name, one.metadata.title, remedy))
-    return found[:limit]
+        remedies.append((name, one.metadata.title, sentence(sections(one).get("Remedy", "").split("\n\n")[0])))
+    prove = _prove(excerpt.worst(), options) if worst is Classification.BROKEN else ""
+    return Next(tuple(remedies), tuple(names[limit:]), prove)
+
+
+def _prove(shown: list[Result], options: Options) -> str:
+    """The command that proves the first finding of these that can be proved; those of one key go first."""
+    found = [one for one in shown if one.worst is Classification.BROKEN and one.item.source != "-"]
+    found.sort(key=lambda one: check(one.findings[0].check).shape == "fleet")
+    if not found:
+        return ""
+    words = ["keyassay", "prove", found[0].item.source.split("!")[0]]
+    if check(found[0].findings[0].check).shape == "fleet":
+        words += [word for path in options.paths[:3] for word in ("--among", path)]
+    return " ".join(shell_word(word) for word in words)
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What a profile left out: the checks by the profile that runs them, and the command that does so."""
+    """What a profile left out.
 
-    by_profile: tuple[tuple[Profile, tuple[str, ...]], ...]
+    Attributes:
+        by_profile: (the profile that runs them, or why they were left out; ids of checks).
+        remark: a sentence on what else larger profiles do.
+        command: the command that runs it all.
+    """
+
+    by_profile: tuple[tuple[str, tuple[str, ...]], ...]
+    remark: str
     command: str
 
 
 def left_out(summary: Summary, options: Options) -> LeftOut | None:
-    """What larger profiles would add; None in the largest."""
-    if summary.profile is Profile.DEEP:
+    """What larger profiles would add; None in the largest, and where the user named the checks."""
+    if summary.profile is Profile.DEEP or not options.arguments:
         return None
     by_profile: dict[Profile, list[str]] = {}
     for name in summary.left_out:
@@ -140,9 +197,32 @@ def left_out(summary: Summary, options: Options) -> LeftOut | None:
     larger = Profile.STANDARD if summary.profile < Profile.STANDARD else Profile.DEEP
     words = ["keyassay", "scan", "--profile", larger.label, *options.arguments]
     return LeftOut(
-        tuple((profile, tuple(names)) for profile, names in sorted(by_profile.items())),
+        tuple((f"from profile {profile.label}", tuple(names)) for profile, names in sorted(by_profile.items())),
+        "Larger profiles also look further in some of the checks that ran.",
         " ".join(shell_word(word) for word in words),
     )
+
+
+def verdict(summary: Summary, options: Options) -> tuple[int, str]:
+    """How the run ends: the exit code, and a sentence that says why."""
+    gate = options.gate
+    code = gate.exit_code(summary)
+    unreadable = f"{summary.unreadable:,} {'item' if summary.unreadable == 1 else 'items'} could not be read"
+    if summary.interrupted:
+        return code, "Interrupted: this is what was found until then."
+    if not summary.items:
+        return code, "There was nothing to read."
+    limit = ""
+    if gate.fail_on is not None:
+        limit = f"of class {gate.fail_on.value}" + (" or worse" if gate.fail_on.rank else "")
+    if gate.failing:
+        also = f"; {unreadable}" if summary.unreadable else ""
+        return code, f"{gate.failing:,} {'finding' if gate.failing == 1 else 'findings'} {limit}{also}."
+    nothing = f"No finding {limit}" if limit else "No finding fails this run (--fail-on never)"
+    nothing += " beside accepted ones" if gate.accepted else ""
+    if summary.unreadable:
+        return code, f"{nothing}, but {unreadable}."
+    return code, f"{nothing}. This is no proof that the keys are sound."
 
 
 class Excerpt:
@@ -165,8 +245,11 @@ class Excerpt:
         self.not_assessed: list[Item] = []
         self.notices: list[tuple[Item, str]] = []
         self.notice_count = 0
-        self.not_run: list[tuple[Item, NotRun]] = []
+        #: checks that failed on items: the first item of each kind of failure, and how many there are
+        self.not_run: dict[NotRun, tuple[Item, int]] = {}
         self.not_run_count = 0
+        #: findings that no baseline accepts, by check and class
+        self.counting: Counter[tuple[str, Classification]] = Counter()
 
     def take(self, results: Iterable[Result]) -> Excerpt:
         """Look at the results once; a clean item costs next to nothing."""
@@ -183,15 +266,17 @@ class Excerpt:
                 self.notice_count += 1
                 if len(self.notices) < self._listed:
                     self.notices.append((item, "; ".join(item.notices)))
-            if result.not_run:
+            for note in result.not_run:
                 self.not_run_count += 1
-                if len(self.not_run) < self._listed:
-                    self.not_run.append((item, result.not_run[0]))
+                if note in self.not_run or len(self.not_run) < self._listed:
+                    first, count = self.not_run.get(note, (item, 0))
+                    self.not_run[note] = (first, count + 1)
         return self
 
     def _keep(self, result: Result) -> None:
         self.with_findings += 1
         counting = [one for one in result.findings if self._gate.acceptance(result.item, one) is None]
+        self.counting.update((one.check, one.classification) for one in counting)
         worst = (counting or result.findings)[0]
         bucket = self._buckets.setdefault((not counting, worst.classification.rank, worst.severity.rank), [])
         if len(bucket) < self._detailed:

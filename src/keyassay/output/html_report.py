@@ -23,12 +23,24 @@ from keyassay.certificates.item import Item
 from keyassay.checks import check
 from keyassay.findings import Classification
 from keyassay.output import Options, version
-from keyassay.output.description import MEANING, Excerpt, called, left_out, names_of, place, remedies, value_text
+from keyassay.output.description import (
+    MEANING,
+    Excerpt,
+    called,
+    left_out,
+    names_of,
+    next_steps,
+    place,
+    sentence,
+    value_text,
+    verdict,
+)
 from keyassay.output.escaping import visible
 from keyassay.output.values import error_text, evidence_fields
 
 #: items in detail: a browser shows a thousand cards without effort
 _ITEMS = 1_000
+_BARS = 14
 
 
 def render(results: Iterable[Result], summary: Summary, stream: TextIO, options: Options) -> None:
@@ -39,6 +51,7 @@ def render(results: Iterable[Result], summary: Summary, stream: TextIO, options:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(folder.joinpath("report.html.jinja").read_text(encoding="utf-8"))
     shown = excerpt.worst()
+    code, words = verdict(summary, options)
     page = template.render(
         # The style sheet is a file of ours.
         css=Markup(css),  # noqa: S704
@@ -50,10 +63,13 @@ def render(results: Iterable[Result], summary: Summary, stream: TextIO, options:
         nothing=max(summary.assessed - excerpt.with_findings, 0),
         stack=_stack(summary, excerpt),
         charts=[
-            {"title": "Findings by check", "bars": _bars(summary.by_check, 12, classes=True)},
-            {"title": "Keys", "bars": _bars(summary.keys, 12, classes=False)},
+            _chart("Findings by check", summary.by_check, classes=True),
+            _chart("Keys", summary.keys, classes=False),
         ],
-        next=remedies(summary),
+        verdict=words,
+        code=code,
+        tone=_tone(summary, code),
+        next=next_steps(excerpt, options),
         items=[_item(result, options) for result in shown],
         omitted=excerpt.with_findings - len(shown),
         rest=", ".join(f"{name} {count:,}" for name, count in excerpt.remaining(summary).most_common()),
@@ -63,6 +79,13 @@ def render(results: Iterable[Result], summary: Summary, stream: TextIO, options:
         more=left_out(summary, options),
     )
     stream.write(page + "\n")
+
+
+def _tone(summary: Summary, code: int) -> str:
+    """The colour of the verdict."""
+    if code == 0:
+        return "good"
+    return "broken" if code == 1 and summary.worst[Classification.BROKEN] else "weak"
 
 
 def _stack(summary: Summary, excerpt: Excerpt) -> list[dict[str, Any]]:
@@ -86,25 +109,26 @@ def _stack(summary: Summary, excerpt: Excerpt) -> list[dict[str, Any]]:
     return found
 
 
-def _bars(counts: Counter[str], limit: int, *, classes: bool) -> list[dict[str, Any]]:
+def _chart(title: str, counts: Counter[str], *, classes: bool) -> dict[str, Any]:
     """Bars of logarithmic length, so that one and a million fit into one chart; the number stands beside."""
     largest = math.log1p(max(counts.values(), default=1))
-    return [
+    bars = [
         {
-            "name": visible(name, 28),
+            "name": visible(name, 40),
             "style": check(name).metadata.classification.value if classes else "nothing",
             "count": f"{count:,}",
-            "width": f"{150 * math.log1p(count) / largest:.1f}",
+            "width": f"{100 * math.log1p(count) / largest:.1f}",
         }
-        for name, count in counts.most_common(limit)
+        for name, count in counts.most_common(_BARS)
     ]
+    return {"title": title, "bars": bars, "more": len(counts) - len(bars)}
 
 
 def _item(result: Result, options: Options) -> dict[str, Any]:
     item = result.item
     names = names_of(item)
-    identity = [f"serial {visible(names.serial, 64)}"] if names.serial else []
-    identity += [f"sha256 {item.sha256.hex()}"] if item.sha256 else []
+    identity = [("serial", visible(names.serial, 64))] if names.serial else []
+    identity += [("sha256", item.sha256.hex())] if item.sha256 else []
     findings = []
     for finding in result.findings:
         accepted = options.gate.acceptance(item, finding)
@@ -114,23 +138,29 @@ def _item(result: Result, options: Options) -> dict[str, Any]:
             remark = f"accepted until {accepted.expires}: {visible(accepted.reason, 300)}"
         elif expired:
             remark = f"acceptance expired on {expired.expires}: {visible(expired.reason, 300)}"
-        evidence = evidence_fields(finding, reveal=options.reveal)
-        findings.append({
-            "style": finding.classification.value,
-            "severity": finding.severity.value,
-            "check": finding.check,
-            "axes": f"{finding.classification.value}, {finding.confidence.value}, {finding.reason_code}",
-            "message": visible(finding.message, 2_000),
-            "accepted": remark,
-            "evidence": [(visible(name.replace("_", " ")), visible(value_text(one), 4_096)) for name, one in evidence.items()],
-        })  # fmt: skip
+        evidence = [
+            (visible(name.replace("_", " ")), visible(value_text(value), 4_096))
+            for name, value in evidence_fields(finding, reveal=options.reveal).items()
+        ]
+        findings.append(
+            {
+                "style": "accepted" if accepted else finding.classification.value,
+                "severity": finding.severity.value,
+                "check": finding.check,
+                "class": finding.classification.value,
+                "confidence": finding.confidence.value,
+                "message": sentence(finding.message),
+                "accepted": remark,
+                "evidence": [("reason code", finding.reason_code), *evidence],
+            }
+        )
     counting = [one for one in result.findings if not options.gate.acceptance(item, one)]
     style = counting[0].classification.value if counting else "accepted"
     return {
         "style": style,
         "place": place(item),
         "called": called(item),
-        "identity": ", ".join(identity),
+        "identity": identity,
         "findings": findings,
     }
 
@@ -139,13 +169,20 @@ def _lists(excerpt: Excerpt, summary: Summary) -> list[tuple[str, list[tuple[str
     def placed(lines: Iterable[tuple[Item, str | None]]) -> list[tuple[str, str]]:
         return [(place(item), visible(text or "", 400)) for item, text in lines]
 
-    failed = [(item, f"{note.check}: {note.reason}") for item, note in excerpt.not_run]
+    failed = [
+        (
+            place(item),
+            visible(f"{note.check}: {note.reason}", 400) + (f" (and {count - 1:,} more)" if count > 1 else ""),
+        )
+        for note, (item, count) in excerpt.not_run.items()
+    ]
+    told = sum(count for _, count in excerpt.not_run.values())
     not_assessed = [(item, f"{called(item)}: {error_text(item)}") for item in excerpt.not_assessed]
     found = [
         ("Unreadable", placed((item, error_text(item)) for item in excerpt.unreadable), summary.unreadable),
         ("Not assessed", placed(not_assessed), summary.not_assessed),
         ("Remarks", placed(excerpt.notices), excerpt.notice_count),
-        ("Checks that failed", placed(failed), excerpt.not_run_count),
+        ("Checks that failed", failed, len(failed) + excerpt.not_run_count - told),
         ("Not run", [(note.check, visible(note.reason, 300)) for note in summary.not_run], len(summary.not_run)),
         ("Lists", [("", visible(remark, 300)) for remark in summary.lists], len(summary.lists)),
     ]

@@ -1,6 +1,6 @@
 """One JSON document, {"results": [...], "summary": {...}}: the lines of jsonl, and the run in numbers.
 
-Written as it comes; the summary is last since it is complete only then.
+Written as it comes; the summary is last since it is complete only then. schema/document.schema.json defines it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """JSON Lines, the contract for programs: one object a line, one line an item, in input order, clean items too.
 
-docs/json.md explains the fields, jsonl.schema.json defines them. A line of a clean item is put together from parts
+docs/json-contract.md explains the fields, schema/item.schema.json defines them. A line of a clean item is put together from parts
 that hardly ever change; ``json.dumps`` sees only what has findings.
 """
 

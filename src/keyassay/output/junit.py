@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape, quoteattr
 from keyassay.bulk.results import Result, Summary
 from keyassay.certificates.item import Kind
 from keyassay.output import Options
-from keyassay.output.description import called, evidence_text
+from keyassay.output.description import called, evidence_text, sentence
 from keyassay.output.escaping import visible
 from keyassay.output.values import error_text
 
@@ -72,7 +72,7 @@ def _finding(result: Result, options: Options, *, failed: bool) -> str:
         accepted = options.gate.acceptance(result.item, finding)
         lines.append(
             f"{finding.check}: {finding.classification.value}, {finding.severity.value}, {finding.confidence.value}: "
-            f"{visible(finding.message, 2_000)} ({evidence_text(finding, reveal=options.reveal)})"
+            f"{sentence(finding.message)} ({evidence_text(finding, reveal=options.reveal) or 'verified'})"
             + (f" [accepted until {accepted.expires}: {visible(accepted.reason, 300)}]" if accepted else "")
         )
     text = escape("\n".join(lines))

@@ -11,7 +11,17 @@ from typing import TextIO
 from keyassay.bulk.results import Result, Summary
 from keyassay.findings import Classification
 from keyassay.output import Options, version
-from keyassay.output.description import MEANING, Excerpt, evidence_text, left_out, names_of, place, remedies
+from keyassay.output.description import (
+    MEANING,
+    Excerpt,
+    evidence_text,
+    left_out,
+    names_of,
+    next_steps,
+    place,
+    sentence,
+    verdict,
+)
 from keyassay.output.escaping import code_span, markdown_text
 from keyassay.output.values import error_text
 
@@ -31,8 +41,8 @@ def render(results: Iterable[Result], summary: Summary, stream: TextIO, options:
     )
     if options.gate.accepted:
         write(f"{options.gate.accepted:,} findings are accepted by the baseline.\n")
-    if summary.interrupted:
-        write("\n**Interrupted**: this is what was found until then.\n")
+    code, words = verdict(summary, options)
+    write(f"\n**{words}** (exit code {code})\n")
     shown = excerpt.worst()
     if shown:
         write("\n| class | severity | check | where | subject | finding |\n| --- | --- | --- | --- | --- | --- |\n")
@@ -56,7 +66,12 @@ def render(results: Iterable[Result], summary: Summary, stream: TextIO, options:
         write("\n### Not run\n\n")
         for note in summary.not_run:
             write(f"- `{note.check}`: {markdown_text(note.reason)}\n")
-    _next(stream, summary, options)
+    if excerpt.not_run:
+        write("\n### Checks that failed\n\n")
+        for note, (item, count) in excerpt.not_run.items():
+            write(f"- `{note.check}`: {code_span(note.reason, 300)}: {code_span(place(item))}, {count:,} in all\n")
+    _next(stream, excerpt, options)
+    _scope(stream, summary, options)
 
 
 def _rows(stream: TextIO, result: Result, options: Options) -> None:
@@ -66,7 +81,7 @@ def _rows(stream: TextIO, result: Result, options: Options) -> None:
     subject = code_span(names.subject or "", 80)
     for finding in result.findings:
         accepted = options.gate.acceptance(item, finding)
-        text = markdown_text(finding.message)
+        text = markdown_text(sentence(finding.message))
         evidence = evidence_text(finding, reveal=options.reveal)
         if evidence:
             text += f"<br>{code_span(evidence, 160)}"
@@ -87,18 +102,28 @@ def _listed(stream: TextIO, title: str, lines: list[tuple[str, str]], count: int
         stream.write(f"- and {count - len(lines):,} more\n")
 
 
-def _next(stream: TextIO, summary: Summary, options: Options) -> None:
-    what = remedies(summary, 3)
-    if what:
-        stream.write("\n### What to do next\n\n")
-        stream.writelines(
-            f"- **{check}** ({markdown_text(title)}): {markdown_text(remedy)}\n" for check, title, remedy in what
-        )
+def _next(stream: TextIO, excerpt: Excerpt, options: Options) -> None:
+    steps = next_steps(excerpt, options, 3)
+    if steps is None:
+        return
+    stream.write("\n### What to do next\n\n")
+    stream.writelines(
+        f"- **{check}** ({markdown_text(title)}): {markdown_text(remedy)}\n" for check, title, remedy in steps.remedies
+    )
+    if steps.others:
+        stream.write(f"- and {', '.join(steps.others)}\n")
+    if steps.prove:
+        stream.write(f"\n{code_span(steps.prove)} shows every step of a proof.\n")
+
+
+def _scope(stream: TextIO, summary: Summary, options: Options) -> None:
     stream.write("\n<details><summary>What was looked for</summary>\n\n")
     stream.writelines(f"- {one.value}: {meaning}\n" for one, meaning in MEANING.items())
     stream.write(f"\nChecks: {', '.join(f'{name}/{number}' for name, number in summary.checks)}\n")
     more = left_out(summary, options)
     if more:
-        left = ", ".join(name for _, names in more.by_profile for name in names) or "no check, but some of their depth"
-        stream.write(f"\nLeft out by profile {summary.profile.label}: {left}\n\nTo run it: {code_span(more.command)}\n")
+        left = "; ".join(f"{label}: {', '.join(names)}" for label, names in more.by_profile) or "no whole check"
+        stream.write(f"\nLeft out by profile {summary.profile.label}: {left}. {more.remark}\n")
+        stream.write(f"\n{code_span(more.command)}\n")
+    stream.writelines(f"\nLists: {markdown_text(remark)}\n" for remark in summary.lists)
     stream.write(f"\ncatalogue {summary.catalogue}, keyassay {version()}\n\n</details>\n")

@@ -1,41 +1,44 @@
 """A proof that a sceptic can repeat: from the certificate to a signature made with the computed private key.
 
 The evidence knows the steps of its own weakness; this module adds the first one (where the public key comes from)
-and the last one (the private key as a file that openssl uses). Commands need openssl, bc and a shell, nothing of ours.
+and the last ones: the private key as PEM, its public half beside the certificate's, a signature. Commands need a
+shell, openssl, bc and python3, nothing of ours.
 """
 
 from __future__ import annotations
 
 import base64
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import gmpy2
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric import ed448, ed25519, rsa
 
+from keyassay.certificates.der import (
+    OCTET_STRING,
+    SEQUENCE,
+    DerError,
+    children,
+    element,
+    expect,
+    integer_element,
+)
 from keyassay.certificates.item import Item, Kind
 from keyassay.certificates.public_key import DsaPublicKey, EcPublicKey, OkpPublicKey, PublicKey, RsaPublicKey
 from keyassay.checks import check
-from keyassay.findings import Classification, Finding, Step
+from keyassay.findings import Classification, EcPrivateKey, Evidence, Finding, Step
+from keyassay.keymath.curves import named_curves
+from keyassay.output.description import value_text
 from keyassay.output.escaping import shell_word, visible
+from keyassay.output.values import plain
 
 #: above this, openssl and our own arithmetic take long, and nobody needs to be convinced by a signature
 _LARGEST = 8_192
-
-_CURVES: dict[str, type[ec.EllipticCurve]] = {
-    "P-192": ec.SECP192R1,
-    "P-224": ec.SECP224R1,
-    "P-256": ec.SECP256R1,
-    "P-384": ec.SECP384R1,
-    "P-521": ec.SECP521R1,
-    "secp256k1": ec.SECP256K1,
-    "brainpoolP256r1": ec.BrainpoolP256R1,
-    "brainpoolP384r1": ec.BrainpoolP384R1,
-    "brainpoolP512r1": ec.BrainpoolP512R1,
-}
+#: below this, the padded digest of a signature does not fit
+_SMALLEST = 496
 
 
 def proof(item: Item, finding: Finding) -> list[Step]:
@@ -43,10 +46,19 @@ def proof(item: Item, finding: Finding) -> list[Step]:
     subject: PublicKey | Item = item
     if item.key is not None and check(finding.check).shape != "certificate":
         subject = item.key
-    steps = [*_public_key(item), *finding.evidence.steps(subject)]
+    steps = [*_public_key(item), *_evidence(finding.evidence, subject)]
     if finding.classification is Classification.BROKEN and item.key is not None:
-        steps += _private_key(item, private_key(item.key, finding.evidence.secrets()))
+        steps += _private_key(item, private_key(item, finding.evidence.secrets()))
     return steps
+
+
+def _evidence(evidence: Evidence, subject: PublicKey | Item) -> list[Step]:
+    """The steps that the evidence tells, or what it holds where it tells none."""
+    if type(evidence).steps is not Evidence.steps:
+        return evidence.steps(subject)
+    fields = {**plain(evidence.describe()), **plain(evidence.secrets())}
+    fields.pop("proof", None)
+    return [Step(f"{name.replace('_', ' ')}: {value_text(value)}") for name, value in fields.items()]
 
 
 def _decoded(data: bytes) -> str:
@@ -54,45 +66,65 @@ def _decoded(data: bytes) -> str:
 
 
 def _public_key(item: Item) -> list[Step]:
-    """Where the public key comes from: a command that reads the user's own file if one can, else a copy of it."""
+    """Where the public key comes from."""
     if item.spki is None:
         return []
-    words = {Kind.CERTIFICATE: "x509 -noout -pubkey", Kind.REQUEST: "req -noout -pubkey"}
-    reads = words.get(item.kind)
-    start = _encoding_at(item)
-    if reads and start is not None:
-        path = shell_word(str(Path(item.source).resolve()))
-        from_file = (
-            f"openssl {reads} -in {path}" if not item.offset else f"tail -c +{item.offset + 1} {path} | openssl {reads}"
-        )
-        says = "The public key is the one in the file"
-        return [Step(says, f"{from_file} | openssl pkey -pubin -noout -text")]
+    reads = _reads_file(item)
+    if reads:
+        return [Step("The public key is the one in the file", f"{reads} | openssl pkey -pubin -noout -text")]
     copy = f"{_decoded(item.spki)} | openssl pkey -pubin -inform DER -noout -text"
     return [Step("The public key, copied from the input", copy)]
 
 
-def _encoding_at(item: Item) -> bytes | None:
-    """First bytes of the item's encoding in its file, None where openssl could not read it there."""
+def _reads_file(item: Item) -> str:
+    """A command that prints the public key in the user's own file as PEM, "" where openssl cannot find it there."""
+    words = {Kind.CERTIFICATE: "x509 -noout -pubkey", Kind.REQUEST: "req -noout -pubkey"}
+    reads = words.get(item.kind)
+    if reads is None or not _at_its_place(item):
+        return ""
+    path = shell_word(str(Path(item.source).resolve()))
+    return f"openssl {reads} -in {path}" if not item.offset else f"tail -c +{item.offset + 1} {path} | openssl {reads}"
+
+
+def _at_its_place(item: Item) -> bool:
+    """Whether the encoding lies in a plain file where the item says, as PEM or DER."""
     try:
         path = Path(item.source)
         if not path.is_file():
-            return None
+            return False
         with path.open("rb") as file:
             file.seek(item.offset)
             start = file.read(11)
     except (OSError, ValueError):
-        return None
+        return False
     der = item.der or b""
-    return start if start == b"-----BEGIN " or (len(der) > 11 and start == der[:11]) else None
+    return start == b"-----BEGIN " or (len(der) > 11 and start == der[:11])
 
 
 def _private_key(item: Item, pkcs8: bytes | None) -> list[Step]:
+    """The private key as a file, and two ways to see that it is the right one."""
     if pkcs8 is None or item.spki is None:
         return []
+    body = "\n".join(textwrap.wrap(base64.b64encode(pkcs8).decode(), 64))
+    reads = _reads_file(item) or f"{_decoded(item.spki)} | openssl pkey -pubin -inform DER"
+    # A compressed point becomes a full one, as openssl writes it from the private key.
+    form = " -ec_conv_form uncompressed" if isinstance(item.key, EcPublicKey) else ""
+    steps = [
+        Step(
+            "This is the private key",
+            f"cat > private.pem << 'END'\n-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\nEND",
+        ),
+        Step("The public key as a file", f"{reads} | openssl pkey -pubin{form} -out public.pem"),
+        Step(
+            "The public half of the private key is that public key (prints: the same key)",
+            "openssl pkey -in private.pem -pubout | cmp - public.pem && echo the same key",
+        ),
+    ]
+    if isinstance(item.key, RsaPublicKey) and item.key.bits < _SMALLEST:
+        return steps
     flags = "-rawin" if isinstance(item.key, OkpPublicKey) else "-rawin -digest sha256"
     return [
-        Step("The private key as a file", f"{_decoded(pkcs8)} | openssl pkey -inform DER -out private.pem"),
-        Step("The public key as a file", f"{_decoded(item.spki)} | openssl pkey -pubin -inform DER -out public.pem"),
+        *steps,
         Step(
             "What the private key signs, the public key verifies (prints: Signature Verified Successfully)",
             "echo proof > message && "
@@ -102,20 +134,30 @@ def _private_key(item: Item, pkcs8: bytes | None) -> list[Step]:
     ]
 
 
-def private_key(key: PublicKey, secrets: Mapping[str, Any]) -> bytes | None:
-    """The private key that secrets of a finding lead to, as PKCS #8 in DER.
+def private_key(item: Item, secrets: Mapping[str, Any]) -> bytes | None:
+    """The private key that secrets of a finding lead to, as PKCS #8 (RFC 5208) in DER.
 
     Returns:
-        None if they do not lead to one that fits the public key, or if openssl would not take it.
+        None if they do not lead to one that fits the item's public key, or if openssl would not take it.
     """
+    if item.key is None or item.spki is None:
+        return None
     for number in _numbers(secrets):
         try:
-            found = _from_number(key, number)
-        except (ValueError, TypeError, OverflowError, ZeroDivisionError, UnsupportedAlgorithm):
+            inner = _inner(item.key, number)
+            if inner is not None:
+                return element(SEQUENCE, integer_element(0), _algorithm(item), element(OCTET_STRING, inner))
+        except (ValueError, TypeError, OverflowError, ZeroDivisionError, UnsupportedAlgorithm, DerError):
             continue
-        if found is not None:
-            return found.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     return None
+
+
+def _algorithm(item: Item) -> bytes:
+    """The AlgorithmIdentifier of the public key: that of the private key is the same."""
+    assert item.spki is not None
+    start, end = expect(item.spki, 0, len(item.spki), SEQUENCE, "public key")
+    _, first, _, stop = children(item.spki, start, end)[0]
+    return item.spki[first:stop]
 
 
 def _numbers(value: Any) -> Iterator[int | bytes]:
@@ -128,33 +170,26 @@ def _numbers(value: Any) -> Iterator[int | bytes]:
         yield value
 
 
-_Private = (
-    rsa.RSAPrivateKey
-    | ec.EllipticCurvePrivateKey
-    | dsa.DSAPrivateKey
-    | ed25519.Ed25519PrivateKey
-    | ed448.Ed448PrivateKey
-)
-
-
-def _from_number(key: PublicKey, number: int | bytes) -> _Private | None:
+def _inner(key: PublicKey, number: int | bytes) -> bytes | None:
+    """What PKCS #8 wraps: the private key in the form of its algorithm, None if the number is not its secret."""
     if isinstance(key, OkpPublicKey):
         return _edwards(key, number)
     if not isinstance(number, int) or number <= 0:
         return None
     if isinstance(key, RsaPublicKey):
         return _rsa(key, number)
-    if isinstance(key, EcPublicKey) and key.curve in _CURVES:
-        made = ec.derive_private_key(number, _CURVES[key.curve]())
-        public = ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[key.curve](), key.point)
-        return made if made.public_key() == public else None
+    if isinstance(key, EcPublicKey):
+        # Whether the number is below the order says the evidence; openssl wants as many octets as the order has.
+        if not EcPrivateKey(number).proves(key):
+            return None
+        size = (named_curves()[key.curve].order.bit_length() + 7) // 8
+        return element(SEQUENCE, integer_element(1), element(OCTET_STRING, number.to_bytes(size, "big")))
     if isinstance(key, DsaPublicKey) and key.bits <= _LARGEST and pow(key.g, number, key.p) == key.y:
-        parameters = dsa.DSAParameterNumbers(key.p, key.q, key.g)
-        return dsa.DSAPrivateNumbers(number, dsa.DSAPublicNumbers(key.y, parameters)).private_key()
+        return integer_element(number)
     return None
 
 
-def _edwards(key: OkpPublicKey, seed: int | bytes) -> _Private | None:
+def _edwards(key: OkpPublicKey, seed: int | bytes) -> bytes | None:
     if not isinstance(seed, bytes):
         return None
     made: ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
@@ -164,11 +199,11 @@ def _edwards(key: OkpPublicKey, seed: int | bytes) -> _Private | None:
         made = ed448.Ed448PrivateKey.from_private_bytes(seed)
     else:
         return None
-    return made if made.public_key().public_bytes_raw() == key.encoded else None
+    return element(OCTET_STRING, seed) if made.public_key().public_bytes_raw() == key.encoded else None
 
 
-def _rsa(key: RsaPublicKey, number: int) -> _Private | None:
-    """From a prime factor, or from a private exponent."""
+def _rsa(key: RsaPublicKey, number: int) -> bytes | None:
+    """RSAPrivateKey (RFC 8017, A.1.2) from a prime factor, or from a private exponent."""
     if key.bits > _LARGEST or key.exponent.bit_length() > _LARGEST:
         return None
     if 1 < number < key.modulus and key.modulus % number == 0:
@@ -177,16 +212,15 @@ def _rsa(key: RsaPublicKey, number: int) -> _Private | None:
         p, q = rsa.rsa_recover_prime_factors(key.modulus, key.exponent, number)
     else:
         return None
-    if not (gmpy2.is_prime(p) and gmpy2.is_prime(q)):
+    if p == q or not (gmpy2.is_prime(p) and gmpy2.is_prime(q)):
         return None
     d = pow(key.exponent, -1, (p - 1) * (q - 1))
-    public = rsa.RSAPublicNumbers(key.exponent, key.modulus)
-    numbers = rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), public)
-    return numbers.private_key()
+    numbers = (0, key.modulus, key.exponent, d, p, q, d % (p - 1), d % (q - 1), pow(q, -1, p))
+    return element(SEQUENCE, *(integer_element(one) for one in numbers))
 
 
 def text(steps: list[Step]) -> Iterator[str]:
-    """The steps as lines, commands ready to paste."""
+    """The steps as lines; commands are ready to paste, those of several lines too."""
     for number, step in enumerate(steps, 1):
         yield f"  {number}. {visible(step.says)}"
         if step.command:

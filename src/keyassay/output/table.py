@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from keyassay.bulk.results import Result, Summary
-from keyassay.findings import Classification, Finding, Profile
+from keyassay.findings import Classification, Finding
 from keyassay.output import Options, version
 from keyassay.output.description import (
     MEANING,
@@ -20,8 +20,10 @@ from keyassay.output.description import (
     evidence_text,
     left_out,
     names_of,
+    next_steps,
     place,
-    remedies,
+    sentence,
+    verdict,
 )
 from keyassay.output.escaping import visible
 from keyassay.output.values import error_text
@@ -63,7 +65,9 @@ def render(results: Iterable[Result], summary: Summary, stream: TextIO, options:
     _findings(page, excerpt, summary, options)
     _unread(page, excerpt, summary)
     _summary(page, excerpt, summary, options)
-    _next(page, summary, options)
+    _next(page, excerpt, options)
+    _left_out(page, summary, options)
+    _verdict(page, summary, options)
 
 
 def _findings(page: _Page, excerpt: Excerpt, summary: Summary, options: Options) -> None:
@@ -109,18 +113,19 @@ def _item(page: _Page, result: Result, options: Options) -> None:
 
 def _finding(page: _Page, result: Result, finding: Finding, options: Options) -> None:
     style = finding.classification.value
-    head = f"{finding.severity.value}  {finding.check}"
-    page.line(f"    {page.style(head, style)}  {finding.classification.value}, {finding.confidence.value}")
-    page.wrapped(visible(finding.message, 2_000), 6)
+    severity = page.style(f"{finding.severity.value:<8}", style)
+    axes = f"{finding.classification.value}, {finding.confidence.value}"
+    page.line(f"    {severity}  {page.style(finding.check, style)}  {page.style(axes, 'dim')}")
+    page.wrapped(sentence(finding.message), 14)
     evidence = evidence_text(finding, reveal=options.reveal)
     if evidence:
-        page.wrapped(evidence, 6, "dim")
+        page.wrapped(evidence, 14, "dim")
     accepted = options.gate.acceptance(result.item, finding)
     if accepted:
-        page.wrapped(f"accepted until {accepted.expires}: {visible(accepted.reason, 300)}", 6, "good")
+        page.wrapped(f"accepted until {accepted.expires}: {visible(accepted.reason, 300)}", 14, "good")
     expired = options.gate.expired_acceptance(result.item, finding)
     if expired:
-        page.wrapped(f"acceptance expired on {expired.expires}: {visible(expired.reason, 300)}", 6, style)
+        page.wrapped(f"acceptance expired on {expired.expires}: {visible(expired.reason, 300)}", 14, style)
 
 
 def _unread(page: _Page, excerpt: Excerpt, summary: Summary) -> None:
@@ -137,8 +142,12 @@ def _unread(page: _Page, excerpt: Excerpt, summary: Summary) -> None:
         ),
         (
             "CHECKS THAT FAILED",
-            [f"{place(item)}: {one.check}: {visible(one.reason, 300)}" for item, one in excerpt.not_run],
-            excerpt.not_run_count,
+            [
+                f"{one.check}: {visible(one.reason, 300)}: {place(item)}"
+                + (f" and {count - 1:,} more" if count > 1 else "")
+                for one, (item, count) in excerpt.not_run.items()
+            ],
+            len(excerpt.not_run) + excerpt.not_run_count - sum(count for _, count in excerpt.not_run.values()),
         ),
         (
             "REMARKS",
@@ -205,29 +214,40 @@ def _summary(page: _Page, excerpt: Excerpt, summary: Summary, options: Options) 
     for remark in summary.lists:
         page.label("lists", visible(remark, 300))
     page.line()
-    if summary.interrupted:
-        page.line(page.style("Interrupted: what was found until then is above.", "broken"))
-        page.line()
 
 
-def _next(page: _Page, summary: Summary, options: Options) -> None:
-    what = remedies(summary)
-    if what:
-        page.line(page.style("WHAT TO DO NEXT", "bold"))
-        page.line()
-        for check, title, remedy in what:
-            page.line(f"  {page.style(check, 'bold')}  {title}")
-            page.wrapped(remedy, 4)
-        page.line("  `keyassay checks ID` explains a check, `keyassay prove FILE` shows every step of a proof.")
-        page.line()
-    if not summary.items:
-        page.line("There was nothing to read.")
-        page.line()
+def _next(page: _Page, excerpt: Excerpt, options: Options) -> None:
+    steps = next_steps(excerpt, options)
+    if steps is None:
+        return
+    page.line(page.style("WHAT TO DO NEXT", "bold"))
+    page.line()
+    for check, title, remedy in steps.remedies:
+        page.line(f"  {page.style(check, 'bold')}  {title}")
+        page.wrapped(remedy, 4)
+    if steps.others:
+        page.wrapped(f"and {', '.join(steps.others)}", 2, hanging=2)
+    page.line()
+    page.line(f"  {'keyassay checks ID':<30}  explains a check")
+    if steps.prove:
+        page.line(f"  {steps.prove:<30}  shows every step of a proof")
+    page.line()
+
+
+def _left_out(page: _Page, summary: Summary, options: Options) -> None:
     more = left_out(summary, options)
     if more is None or not summary.items:
         return
-    names = {Profile.STANDARD: "`standard` also runs", Profile.DEEP: "`deep` also runs", Profile.FAST: "skipped:"}
-    for profile, checks in more.by_profile:
-        page.wrapped(f"{names[profile]} {', '.join(checks)}", 0, "dim", hanging=2)
-    page.line("Larger profiles also look further in some of the checks that ran:")
+    page.line(page.style("LEFT OUT", "bold") + f"  by profile {summary.profile.label}")
+    page.line()
+    for label, checks in more.by_profile:
+        page.wrapped(f"{label}: {', '.join(checks)}", 2, hanging=2)
+    page.wrapped(more.remark, 2)
     page.line(f"  {more.command}")
+    page.line()
+
+
+def _verdict(page: _Page, summary: Summary, options: Options) -> None:
+    code, words = verdict(summary, options)
+    style = "broken" if summary.worst[Classification.BROKEN] and code == 1 else "good" if code == 0 else "weak"
+    page.line(page.style(f"{words}  (exit code {code})", style))
