@@ -222,7 +222,7 @@ def verdict(summary: Summary, options: Options) -> tuple[int, str]:
     nothing += " beside accepted ones" if gate.accepted else ""
     if summary.unreadable:
         return code, f"{nothing}, but {unreadable}."
-    return code, f"{nothing}. This is no proof that the keys are sound."
+    return code, f"{nothing}."
 
 
 class Excerpt:

@@ -1,7 +1,7 @@
 """JSON Lines, the contract for programs: one object a line, one line an item, in input order, clean items too.
 
-docs/json-contract.md explains the fields, schema/item.schema.json defines them. A line of a clean item is put together from parts
-that hardly ever change; ``json.dumps`` sees only what has findings.
+docs/json-contract.md explains the fields, schema/item.schema.json defines them. A line of a clean item is put together
+from parts that hardly ever change; ``json.dumps`` sees only what has findings.
 """
 
 from __future__ import annotations

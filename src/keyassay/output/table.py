@@ -194,7 +194,8 @@ def _summary(page: _Page, excerpt: Excerpt, summary: Summary, options: Options) 
     nothing = summary.assessed - excerpt.with_findings
     page.line(f"  {page.style('findings     ', 'bold')} {', '.join(counts)} (items by their worst finding)")
     if nothing > 0:
-        page.label("", f"in {nothing:,} nothing was found by the checks below, which is no proof that they are sound")
+        items = _counted(nothing, "item", "items")
+        page.label("", f"in {items} nothing was found by the checks below, which is no proof that the keys are sound")
     if gate.accepted or gate.expired:
         expired = f"; {gate.expired:,} no longer, their acceptance has expired" if gate.expired else ""
         page.label("baseline", f"{_counted(gate.accepted, 'finding', 'findings')} accepted{expired}")
@@ -228,9 +229,11 @@ def _next(page: _Page, excerpt: Excerpt, options: Options) -> None:
     if steps.others:
         page.wrapped(f"and {', '.join(steps.others)}", 2, hanging=2)
     page.line()
-    page.line(f"  {'keyassay checks ID':<30}  explains a check")
     if steps.prove:
-        page.line(f"  {steps.prove:<30}  shows every step of a proof")
+        page.line(f"  {steps.prove}")
+        page.line("    shows every step of a proof; `keyassay checks ID` explains a check.")
+    else:
+        page.line("  `keyassay checks ID` explains a check.")
     page.line()
 
 
