@@ -32,7 +32,7 @@ PEERS = ROOT / ".venv-peers"
 REQUIREMENTS = ROOT / "requirements"
 PYTHON = VENV / "bin" / "python"
 #: program that a test or a proof runs -> Debian package that has it
-PROGRAMS = {"openssl": "openssl", "bc": "bc", "ssh-keygen": "openssh-client"}
+PROGRAMS = {"openssl": "openssl", "bc": "bc", "ssh-keygen": "openssh-client", "chromium": "chromium"}
 
 NETWORK = "packages come from the package index that pip is configured for; is there a connection to it?"
 
