@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyassay.keymath import batch_gcd, fft
-from keyassay.keymath.batch_gcd import MemoryLevels, memory_needed, shared_factors
+from keyassay.keymath.batch_gcd import MemoryLevels, SharedFactor, common_factors, memory_needed, shared_factors
 
 
 def naive(moduli):
@@ -181,6 +181,71 @@ def test_extras_split_what_they_hold_apart():
     assert (found[1].factor, found[1].partner) == (r, 2)
     assert (found[2].factor, found[2].partner) == (r, 1)
     assert found[3].partner is None
+
+
+class Blocks:
+    """Others in blocks of a few."""
+
+    def __init__(self, numbers, size=3):
+        self.blocks = [numbers[at : at + size] for at in range(0, len(numbers), size)]
+        self.opened = []
+
+    def products(self):
+        return (batch_gcd._product([mpz(number) for number in block]) for block in self.blocks)
+
+    def block(self, number):
+        self.opened.append(number)
+        return self.blocks[number]
+
+
+@given(mixed, mixed, st.booleans())
+def test_others_agree_with_pairwise_gcd(moduli, others, through_arrays):
+    others = sorted({number for number in others if number > 1} - set(moduli))
+    with pytest.MonkeyPatch.context() as patch:
+        if through_arrays:
+            patch.setattr(batch_gcd, "SMALL", 0)
+            patch.setattr(batch_gcd, "GROUP", 100)
+        found = common_factors(moduli, others=Blocks(others)).shared
+    assert set(found) == {place for place in naive(moduli + others) if place < len(moduli)}
+    for place, one in found.items():
+        partner = one.outside if one.partner is None else moduli[one.partner]
+        assert 1 < one.factor < moduli[place]
+        assert moduli[place] % one.factor == 0
+        assert gcd(partner, moduli[place]) > 1
+        assert partner != moduli[place]
+        assert one.partner is not None or one.outside in others
+
+
+def test_only_blocks_of_partners_are_opened(arrays):
+    moduli, others = semiprimes(18, 256, 40), semiprimes(19, 256, 60)
+    p, q, r, s, t, u = primes(20, 128, 6)
+    moduli[7], others[31] = p * q, p * r
+    moduli[8], moduli[9], others[50] = s * t, t * u, u * s
+    blocks = Blocks(others)
+    found = common_factors(moduli, others=blocks, extra=[gmpy2.primorial(100)]).shared
+    assert blocks.opened == [10, 16]
+    assert found[7] == SharedFactor(p, None, p * r)
+    assert set(found) == {7, 8, 9}
+    assert all(gmpy2.is_prime(one.factor) for one in found.values())
+
+
+def test_one_partner_is_enough_where_thousands_share(monkeypatch):
+    monkeypatch.setattr(batch_gcd, "VISITS", 10)
+    p = primes(21, 64, 120)
+    blocks = Blocks([p[0] * q for q in p[1:100]] + [p[100] * p[101]])
+    found = common_factors([p[0] * p[110], p[100] * p[111]], others=blocks).shared
+    assert {place: one.factor for place, one in found.items()} == {0: p[0], 1: p[100]}
+    assert len(blocks.opened) < 10
+
+
+def test_what_the_extras_hold_is_told_apart():
+    p, q, r = primes(22, 64, 3)
+    smooth = 3 * 5 * 7 * 11
+    found = common_factors([3 * p, 15 * q * r, smooth, q, p * r, smooth], extra=[gmpy2.primorial(100)])
+    assert found.known == {0: 3, 1: 15, 2: smooth, 5: smooth}
+    assert found.shared[0] == SharedFactor(p, 4)
+    assert found.shared[1].partner in (3, 4)
+    assert 2 not in found.shared
 
 
 def test_a_small_factor_that_all_have_is_linear_work(arrays, monkeypatch):

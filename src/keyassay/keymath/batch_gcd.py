@@ -11,7 +11,8 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Protocol, TypeVar
 
 import gmpy2
@@ -45,11 +46,41 @@ class SharedFactor:
     Attributes:
         factor: divides N, 1 < factor < N.
         partner: index of another modulus that is different and has a common factor with this one; None if the
-            factor came from the extra numbers.
+            factor came from the extra numbers or the partner is one of the others.
+        outside: the partner itself where it is one of the others, else None.
     """
 
     factor: int
     partner: int | None
+    outside: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommonFactors:
+    """What a batch GCD found.
+
+    Attributes:
+        shared: index of a modulus to what it shares; moduli that share nothing are not in it.
+        known: index to what a modulus has in common with the product of the extra numbers, if that is more than 1;
+            it may be the modulus itself.
+    """
+
+    shared: dict[int, SharedFactor]
+    known: dict[int, int]
+
+
+class Others(Protocol):
+    """Numbers that the moduli are compared with, but not with each other: the moduli of earlier runs, say.
+
+    None of them may equal one of the moduli. They are read block by block: all products once, in order, and where
+    something is shared once more, with the members of the blocks concerned.
+    """
+
+    def products(self) -> Iterator[mpz]:
+        """The product of each block."""
+
+    def block(self, number: int) -> Sequence[int]:
+        """The numbers of a block."""
 
 
 class Levels(Protocol):
@@ -90,7 +121,20 @@ def shared_factors(
     progress: Progress | None = None,
     levels: Levels | None = None,
 ) -> dict[int, SharedFactor]:
-    """Find every modulus that has a factor in common with another one, or with one of the extra numbers.
+    """``common_factors`` for those who want to know what is shared, and nothing of others."""
+    return common_factors(moduli, extra=extra, threads=threads, progress=progress, levels=levels).shared
+
+
+def common_factors(
+    moduli: Sequence[int],
+    *,
+    extra: Sequence[int] = (),
+    others: Others | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+    levels: Levels | None = None,
+) -> CommonFactors:
+    """Find every modulus that has a factor in common with another one, with an extra number or with one of the others.
 
     Equal moduli count as one (each of their indices is in the result or none is), so that a key that is merely
     repeated shares nothing. 0, 1 and negative numbers are passed over. Even, tiny, prime and square moduli and any
@@ -102,12 +146,13 @@ def shared_factors(
         extra: primorials, products of known primes. What a modulus has in common with these is taken out first: a
             small prime that thousands have is then no shared prime. A modulus made of one extra's primes alone is not
             split unless several extras hold different parts of it.
+        others: numbers that the moduli are compared with as well.
         threads: gmpy2 and the transforms run with the interpreter's lock released.
         progress: gets the share done, 0 to 1.
         levels: where the tree's levels live; in memory if left out.
 
     Returns:
-        Index to factor and partner. Each factor was verified to divide its modulus.
+        What is shared, and what the extras hold. Each factor was verified to divide its modulus.
     """
     report = progress or (lambda _share: None)
     first: dict[int, int] = {}
@@ -118,21 +163,26 @@ def shared_factors(
     indices = list(first.values())
     extras = [mpz(number) for number in extra if number > 1]
     found: dict[int, SharedFactor] = {}
-    if distinct and (len(distinct) > 1 or extras):
+    known: dict[int, int] = {}
+    if distinct and (len(distinct) > 1 or extras or others):
         with _pool(threads) as pool:
             factor = _product(extras)
-            common = common_parts(distinct, factor, pool, lambda share: report(0.9 * share), levels)
+            common = common_parts(distinct, factor, pool, lambda share: report(0.9 * share), levels, others)
             hits = [place for place, part in enumerate(common) if part > 1]
+            explained, held = _explain(distinct, common, hits, extras, factor, others)
             found = {
-                indices[place]: SharedFactor(int(one.factor), None if one.partner is None else indices[one.partner])
-                for place, one in _explain(distinct, common, hits, extras, factor).items()
+                indices[place]: replace(one, partner=None if one.partner is None else indices[one.partner])
+                for place, one in explained.items()
             }
+            known = {indices[place]: int(part) for place, part in held.items()}
     if len(first) < len(moduli):
         for index, modulus in enumerate(moduli):
             if modulus > 1 and first[modulus] in found:
                 found[index] = found[first[modulus]]
+            if modulus > 1 and first[modulus] in known:
+                known[index] = known[first[modulus]]
     report(1.0)
-    return dict(sorted(found.items()))
+    return CommonFactors(dict(sorted(found.items())), dict(sorted(known.items())))
 
 
 def memory_needed(count: int, bits: int) -> int:
@@ -170,23 +220,47 @@ def _pool(threads: int) -> Iterator[_Pool]:
 
 
 def common_parts(
-    moduli: list[mpz], factor: mpz, pool: _Pool, progress: Progress, levels: Levels | None = None
+    moduli: list[mpz],
+    factor: mpz,
+    pool: _Pool,
+    progress: Progress,
+    levels: Levels | None = None,
+    others: Others | None = None,
 ) -> list[mpz]:
-    """gcd(x_i, factor times the product of the other moduli), for distinct moduli above 1."""
+    """gcd(x_i, factor times the product of the other moduli and of the others), for distinct moduli above 1."""
     if sum(modulus.bit_length() for modulus in moduli) > SMALL:
         try:
-            return _Forest(moduli, pool, progress, levels or MemoryLevels()).common_parts(factor)
+            return _Forest(moduli, pool, progress, levels or MemoryLevels()).common_parts(factor, others)
         except FaultyArithmeticError:
             pass
-    return _common_parts_exact(moduli, factor)
+    return _common_parts_exact(moduli, factor, others)
 
 
-def _common_parts_exact(moduli: list[mpz], factor: mpz) -> list[mpz]:
+def _common_parts_exact(moduli: list[mpz], factor: mpz, others: Others | None) -> list[mpz]:
     products, derivative = _grow(moduli)
     root = products[-1][0]
     shift = root.bit_length() + SLACK
-    fraction = ((derivative * factor % root) << shift) // root
+    (residue,) = _product_modulo(others, [root])
+    fraction = ((derivative * factor % root * residue % root) << shift) // root
     return [gmpy2.gcd(x, r) for x, r in zip(moduli, _descend(products, fraction, shift), strict=True)]
+
+
+def _product_modulo(others: Others | None, moduli: Sequence[mpz]) -> list[mpz]:
+    """The product of all the others modulo each of a few large numbers."""
+    residues = [mpz(1)] * len(moduli)
+    if others is None:
+        return residues
+    size = max(modulus.bit_length() for modulus in moduli)
+    waiting: list[mpz] = []
+    for product in chain(others.products(), (None,)):
+        if product is not None:
+            waiting.append(product)
+            if sum(number.bit_length() for number in waiting) < size:
+                continue
+        together = _product(waiting)
+        waiting = []
+        residues = [r * (together % modulus) % modulus for r, modulus in zip(residues, moduli, strict=True)]
+    return residues
 
 
 def _grow(leaves: Sequence[mpz]) -> tuple[list[list[mpz]], mpz]:
@@ -258,14 +332,14 @@ class _Forest:
         self._done += 1
         self._progress(min(1.0, self._done / self._steps))
 
-    def common_parts(self, factor: mpz) -> list[mpz]:
+    def common_parts(self, factor: mpz, others: Others | None) -> list[mpz]:
         """See the function of that name.
 
         Raises:
             FaultyArithmeticError: a control sum failed.
         """
         products, slopes = self._climb()
-        fractions = self._turn(products.pop(), slopes, factor)
+        fractions = self._turn(products.pop(), slopes, factor, others)
         del slopes
         for level in range(self._height - 2, -1, -1):
             fractions = self._lower(level, products.pop(), fractions)
@@ -328,19 +402,21 @@ class _Forest:
         step = max(1, 65_536 // width)
         return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
-    def _turn(self, product: Digits, slope: Digits, factor: mpz) -> Digits:
+    def _turn(self, product: Digits, slope: Digits, factor: mpz, others: Others | None) -> Digits:
         """The fractions of the two halves, D_left P_right factor / P_left and likewise, after control sums."""
         halves = [fft.from_digits(row) for row in product]
         slopes = [fft.from_digits(row) for row in slope]
         self._check(halves, slopes)
         fractions = self._levels.array("fraction-top", 2, product.shape[1])
         places = fft.DIGIT_BITS * product.shape[1]
+        residues = _product_modulo(others, halves)
 
         def divide(side: int) -> None:
             own, other = halves[side], halves[1 - side]
-            value = slopes[side] * other
-            if factor > 1:
-                value = value % own * (factor % own)
+            # A primorial is short beside the product of a fleet: multiplied here it costs next to nothing.
+            value = slopes[side] * (factor if factor < own else factor % own) * other
+            if others is not None:
+                value = value % own * residues[side]
             quotient = (value << places) // own
             fractions[side] = _fraction_digits(quotient, product.shape[1])
 
@@ -356,8 +432,8 @@ class _Forest:
             residue = int(modulus % CHECK_PRIME)
             slope = (slope * residue + product) % CHECK_PRIME
             product = product * residue % CHECK_PRIME
-        left, right = halves
-        if product != left * right % CHECK_PRIME or slope != (slopes[0] * right + slopes[1] * left) % CHECK_PRIME:
+        left, right, slope_left, slope_right = (int(number % CHECK_PRIME) for number in (*halves, *slopes))
+        if product != left * right % CHECK_PRIME or slope != (slope_left * right + slope_right * left) % CHECK_PRIME:
             raise FaultyArithmeticError("a product tree failed its control sum")
 
     def _lower(self, level: int, products: Digits, fractions: Digits) -> Digits:
@@ -487,33 +563,59 @@ class _Query:
 
 
 def _explain(
-    moduli: list[mpz], common: list[mpz], hits: list[int], extras: list[mpz], factor: mpz
-) -> dict[int, SharedFactor]:
-    """Proper factors and partners of the moduli that share something."""
+    moduli: list[mpz], common: list[mpz], hits: list[int], extras: list[mpz], factor: mpz, others: Others | None
+) -> tuple[dict[int, SharedFactor], dict[int, mpz]]:
+    """Proper factors and partners of the moduli that share something, and what the extras hold of each."""
     found: dict[int, SharedFactor] = {}
+    held: dict[int, mpz] = {}
     shared: dict[int, mpz] = {}
-    known = _remainders(factor, [moduli[place] for place in hits]) if extras else [mpz(1)] * len(hits)
-    whole: list[int] = []
-    for place, residue in zip(hits, known, strict=True):
-        modulus = moduli[place]
-        part = gmpy2.gcd(modulus, residue)
+    residues = _remainders(factor, [moduli[place] for place in hits]) if extras else [mpz(1)] * len(hits)
+    for place, residue in zip(hits, residues, strict=True):
+        part = gmpy2.gcd(moduli[place], residue)
+        rest = common[place]
         if part > 1:
-            rest = _without(common[place], part)
-            if 1 < part < modulus:
-                found[place] = SharedFactor(part, None)
-            elif part == modulus:
-                whole.append(place)
-            if rest > 1:
-                shared[place] = rest
-        else:
-            shared[place] = common[place]
-    found.update(_split_by_extras(moduli, whole, extras))
+            held[place] = part
+            rest = _without(rest, part)
+            if part < moduli[place]:
+                found[place] = SharedFactor(int(part), None)
+        if rest > 1:
+            shared[place] = rest
+    found.update(_split_by_extras(moduli, [place for place in held if place not in found], extras))
     places = list(shared)
-    for place, factor_found, partner in _match([moduli[p] for p in places], [shared[p] for p in places]):
-        found[places[place]] = SharedFactor(factor_found, places[partner])
+    outside = _sharing(others, list(shared.values())) if others is not None and shared else []
+    numbers = [moduli[place] for place in places] + [number for number, _ in outside]
+    for place, part, partner in _match(numbers, [*shared.values(), *(part for _, part in outside)]):
+        if place >= len(places):
+            continue
+        if partner < len(places):
+            found[places[place]] = SharedFactor(int(part), places[partner])
+        else:
+            found[places[place]] = SharedFactor(int(part), None, int(numbers[partner]))
     for place, one in found.items():
         if not 1 < one.factor < moduli[place] or moduli[place] % one.factor:
             raise AssertionError("a factor does not divide its modulus")
+    return found, held
+
+
+def _sharing(others: Others, parts: list[mpz]) -> list[tuple[mpz, mpz]]:
+    """Those of the others that have a factor in common with the parts, and what.
+
+    All of them up to ``VISITS``; beyond, one for each prime is enough, since they serve as partners only.
+    """
+    wanted = _product(parts)
+    found: list[tuple[mpz, mpz]] = []
+    for number, product in enumerate(others.products()):
+        if gmpy2.gcd(product % wanted, wanted) == 1:
+            continue
+        members = [mpz(member) for member in others.block(number)]
+        for member, residue in zip(members, _remainders(wanted, members), strict=True):
+            part = gmpy2.gcd(member, residue)
+            if part > 1:
+                found.append((member, part))
+        if len(found) > VISITS:
+            wanted = _without(wanted, _product([part for _, part in found]))
+            if wanted == 1:
+                break
     return found
 
 

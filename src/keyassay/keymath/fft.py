@@ -256,101 +256,16 @@ def ring(points: int) -> Ring:
     return Ring(points)
 
 
-# Single long numbers
-
-
-def spectrum(number: int, points: int) -> Spectrum:
-    """Spectrum of one number of magnitude up to 2^(32 points - 2)."""
-    return ring(points).forward(to_digits(number, 2 * points)[None])
-
-
-def times(one: Spectrum, other: Spectrum) -> mpz:
-    """The product modulo 2^(32 points) + 1, as a number near zero rather than near the modulus.
-
-    Raises:
-        RoundingError: see ``carried``.
-    """
-    points = one.shape[1]
-    digits = np.empty((1, 2 * points), dtype=np.int16)
-    over = carried(ring(points).backward(one * other), digits)
-    return from_digits(digits[0]) - int(over[0])
-
-
-def points_for(bits: int) -> int:
-    """Points for numbers, or products, of magnitude below 2^bits."""
-    return smooth_length(-(-(bits + 3) // (2 * DIGIT_BITS)))
-
-
-def _reciprocal(number: mpz, bits: int) -> tuple[mpz, Spectrum | None]:
-    """2^(2 bits) / number, off by at most 8, for a number of ``bits`` bits; and the number's spectrum.
-
-    One Newton step doubles the precision. The spectrum is of ``points_for(bits + 96)`` points, where there is one.
-    """
-    if bits < NEWTON:
-        return (mpz(1) << (2 * bits)) // number, None
-    half = bits // 2 + 32
-    start, _ = _reciprocal(number >> (bits - half), half)
-    points = points_for(bits + 96)
-    transform = spectrum(number, points)
-    start_transform = spectrum(start, points)
-    # start is right to half - 5 bits, so that the error of start * number fits although the product does not.
-    error = residue((mpz(1) << (bits + half)) - times(transform, start_transform), points)
-    correction = times(start_transform, spectrum(error >> (bits - half - 8), points))
-    return (start << (bits - half)) + (correction >> (3 * half - bits + 8)), transform
-
-
-def residue(number: mpz, points: int) -> mpz:
-    """The number modulo 2^(32 points) + 1 with the smallest magnitude."""
-    places = 2 * DIGIT_BITS * points
-    while number.bit_length() >= places:
-        number = gmpy2.f_mod_2exp(number, places) - (number >> places)
-    return number
-
-
-#: Bits from which reciprocals come by Newton's method and transforms, and below which by gmpy2.
-NEWTON = 1 << 20
-
-
-def product_fraction(left: mpz, right: mpz, divisor: mpz, places: int) -> mpz:
-    """The fraction of left * right / divisor, times 2^places and modulo 2^places.
-
-    The error is below 1 + 2^(places - bits of divisor - 50).
-
-    Args:
-        left: non-negative.
-        right: likewise.
-        divisor: positive.
-        places: at most twice the bits of ``divisor``.
-
-    Raises:
-        RoundingError: see ``carried``.
-    """
-    guard = 64
-    bits = divisor.bit_length() + guard
-    left = (left if left < divisor else left % divisor) << guard
-    right = right if right < divisor else right % divisor
-    divisor <<= guard
-    inverse, divisor_transform = _reciprocal(divisor, bits)
-    points = points_for(2 * bits + 8)
-    whole = times(spectrum(left, points), spectrum(right, points))
-    inverse_transform = spectrum(inverse, points)
-    quotient = times(spectrum(whole >> bits, points), inverse_transform) >> bits
-    near = points_for(bits + 96)
-    if divisor_transform is None:
-        divisor_transform = spectrum(divisor, near)
-    # The rest is at most 32 times the divisor, so that it is known from its residue.
-    rest = residue(residue(whole, near) - times(spectrum(quotient, near), divisor_transform), near)
-    fraction = times(spectrum(rest, points), inverse_transform) >> (2 * bits - places)
-    return gmpy2.f_mod_2exp(fraction, places)
-
-
 def product(left: int, right: int, points: int) -> mpz:
     """The product of two numbers, below 2^(32 points - 2) itself.
 
     Raises:
         RoundingError: see ``carried``.
     """
-    return times(spectrum(left, points), spectrum(right, points))
+    one, other = (ring(points).forward(to_digits(number, 2 * points)[None]) for number in (left, right))
+    digits = np.empty((1, 2 * points), dtype=np.int16)
+    over = carried(ring(points).backward(one * other), digits)
+    return from_digits(digits[0]) - int(over[0])
 
 
 def threads_release_gil() -> None:
