@@ -36,13 +36,14 @@ _CURVES: dict[str, tuple[type[ec.EllipticCurve], int, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class RsaHit:
-    """A modulus that a stream makes: p and q by regeneration."""
+    """A modulus that a stream makes: p and q by regeneration, and the hints that make it quick."""
 
     row: int
     list_name: str
     stream: Stream
     p: int
     q: int
+    blocks: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,16 @@ def ec_key(curve: str, stream: Stream) -> tuple[int, int, int]:
     return d, numbers.x, numbers.y
 
 
+def gap(kind: str) -> str:
+    """What is missing of the list of a kind, in a few words; "" if it is complete."""
+    found = lookup.merged(kind)
+    if found is None:
+        return f"{KINDS[kind].list_name} is missing"
+    if found.blocks < found.complete_blocks:
+        return f"{KINDS[kind].list_name} has {found.blocks} of {found.complete_blocks} blocks"
+    return ""
+
+
 def find_rsa(bits: int, moduli: Sequence[int], digests: NDArray[np.uint64]) -> Iterator[RsaHit]:
     """Moduli of ``bits`` bits that are Debian keys; ``digests`` are the first 8 bytes of their SHA-256."""
     kind = sizes().get(bits)
@@ -95,18 +106,18 @@ def find_rsa(bits: int, moduli: Sequence[int], digests: NDArray[np.uint64]) -> I
         assert hit.blocks is not None
         key = rsa_key_from_hints(stream, bits, hit.blocks)
         if key.modulus == moduli[hit.row]:
-            yield RsaHit(hit.row, KINDS[kind].list_name, stream, key.first, key.second)
+            yield RsaHit(hit.row, KINDS[kind].list_name, stream, key.first, key.second, hit.blocks)
 
 
-def find_ec(curve: str, coordinates: Sequence[int], digests: NDArray[np.uint64]) -> Iterator[EcHit]:
-    """Points that are Debian keys; ``digests`` are the first 8 bytes of SHA-256 of the padded x coordinate."""
+def find_ec(curve: str, coordinates: Sequence[bytes], digests: NDArray[np.uint64]) -> Iterator[EcHit]:
+    """Points that are Debian keys, by padded x coordinates; ``digests`` are the first 8 bytes of their SHA-256."""
     kind = curves().get(curve)
     if kind is None:
         return
     for hit in lookup.find_many(kind, digests):
         stream = Stream.of(hit.stream)
         d, x, _ = ec_key(curve, stream)
-        if x == coordinates[hit.row]:
+        if x.to_bytes(coordinate_bytes(curve), "big") == coordinates[hit.row]:
             yield EcHit(hit.row, KINDS[kind].list_name, stream, d)
 
 

@@ -1,0 +1,123 @@
+"""RSA keys from Debian's OpenSSL with the predictable random generator (CVE-2008-0166).
+
+Weakness: from September 2006 to May 2008 Debian's OpenSSL (0.9.8c-1 to 0.9.8g-8, Ubuntu's too) had lost its seeding:
+what a key came out as was decided by the process id, the platform and whether ~/.rnd could be read. That leaves 294,912
+keys of each size, and this project has made all of them again.
+
+Method: SHA-256 of the bare modulus is looked up in the list of its size. The list names the stream (platform, state,
+process id), the stream makes the whole key again, and only an equal modulus is a finding. The public exponent plays no
+part, but where it decided about a prime (e = 65537) both moduli are in the list.
+
+Cost: 1.5 us a key; 3 ms for a hit.
+
+Profiles: the same in all, `aws` included.
+
+Mistakes: none: the key is made again from the stream, p and q with it.
+
+Blind spots: sizes without a list (`keyassay lists status` shows them). The second key of one process, keys made with
+`-rand FILE`, by programs that never touch ~/.rnd, or on a platform with another `struct stat`: their streams are the
+same but for the start.
+
+Remedy: a new key from a sound system. The other keys of that machine and time are as bad: replace all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from keyassay.certificates.batches import RsaBatch
+from keyassay.certificates.item import Item
+from keyassay.certificates.public_key import PublicKey, RsaPublicKey
+from keyassay.checks import REASON_PREFIX, Context, batch_check
+from keyassay.findings import Classification, Confidence, Factor, Profile, Severity, Step, Value, Verdict
+from keyassay.lists.debian import find_rsa, gap, sizes
+from keyassay.lists.format import number_digest
+from keyassay.lists.recipes.debian_openssl import Stream, rsa_key_from_hints
+
+
+@dataclass(frozen=True, kw_only=True)
+class DebianRsaKey(Factor):
+    """The stream that made the key, and where in it the primes are."""
+
+    list_name: str
+    stream: Stream
+    blocks: tuple[int, int]
+
+    def proves(self, subject: PublicKey | Item) -> bool:
+        """The stream gives p and q, and their product is N."""
+        if not super().proves(subject) or not isinstance(subject, RsaPublicKey):
+            return False
+        key = rsa_key_from_hints(self.stream, subject.bits, self.blocks)
+        return key.modulus == subject.modulus and self.factor in (key.first, key.second)
+
+    def describe(self) -> Mapping[str, Value]:
+        stream = self.stream
+        return {
+            "proof": "regenerated",
+            "list": self.list_name,
+            "arch": stream.arch,
+            "state": stream.state,
+            "pid": stream.pid,
+        }
+
+    def secrets(self) -> Mapping[str, Value]:
+        return {**super().secrets(), "blocks": list(self.blocks)}
+
+    def steps(self, subject: PublicKey | Item) -> list[Step]:
+        stream = self.stream
+        start = {
+            "rnd": "a readable ~/.rnd",
+            "nornd": "no ~/.rnd",
+            "noreadrnd": "a ~/.rnd that it could not read",
+            "direct": "no look at ~/.rnd",
+        }[stream.state]
+        first, second = self.blocks
+        return [
+            Step(
+                f"A vulnerable OpenSSL on platform {stream.arch}, as process {stream.pid}, with {start}, makes this "
+                f"key: its generator's blocks {first} and {second} became p and q"
+            ),
+            Step("`keyassay lists find` names the same stream for the modulus", _find_command(subject)),
+            *super().steps(subject),
+        ]
+
+
+def _find_command(subject: PublicKey | Item) -> str:
+    assert isinstance(subject, RsaPublicKey)
+    return f"keyassay lists find {number_digest(subject.modulus).hex()}"
+
+
+@batch_check(
+    id="rsa-debian-openssl",
+    title="Debian's predictable OpenSSL",
+    applies_to=(RsaPublicKey,),
+    classification=Classification.BROKEN,
+    severity=Severity.CRITICAL,
+    confidence=Confidence.PROVEN,
+    profile=Profile.FAST,
+    references=(
+        "CVE-2008-0166",
+        "DSA-1571-1",
+        "Yilek, Rescorla, Shacham, Enright, Savage 2009: When private keys are public",
+    ),
+    reason_code=REASON_PREFIX + "CVE-2008-0166",
+)
+def rsa_debian_openssl(batch: RsaBatch, context: Context) -> Iterator[tuple[int, Verdict]]:
+    """One sorted look-up for all keys of a size."""
+    kind = sizes().get(batch.bits)
+    if kind is None:
+        listed = ", ".join(str(bits) for bits in sorted(sizes()))
+        context.leave_out("rsa-debian-openssl", f"keys of sizes other than {listed} bits were not looked up: no list")
+        return
+    missing = gap(kind)
+    if missing:
+        context.leave_out("rsa-debian-openssl", missing)
+    for hit in find_rsa(batch.bits, batch.moduli, batch.sha256_prefixes):
+        yield (
+            hit.row,
+            Verdict(
+                "made by Debian's OpenSSL with the predictable generator: the process id tells the whole key",
+                DebianRsaKey(hit.p, list_name=hit.list_name, stream=hit.stream, blocks=hit.blocks),
+            ),
+        )
