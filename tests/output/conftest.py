@@ -1,12 +1,14 @@
 """The sample run of four checks, so that these tests do not depend on the real catalogue."""
 
 import io
+from datetime import date
 
 import pytest
 
 import keyassay.checks
 import keyassay.output.pages
 from keyassay.output import Options, renderer
+from keyassay.output.baseline import Acceptance, Baseline, fingerprint
 from keyassay.output.gate import Gate
 from sample_run import CHECKS, TODAY, results, summary_of
 
@@ -24,15 +26,29 @@ def sample():
 
 @pytest.fixture
 def rendered():
-    """Render results in a format; the summary is made of them."""
+    """Render results in a format; the summary is made of them, changed by ``changes``."""
 
-    def make(name, found=None, **options):
+    def make(name, found=None, changes=None, **options):
         found = results() if found is None else found
         options.setdefault("gate", Gate(today=TODAY))
         options.setdefault("arguments", ("fleet/",))
+        options.setdefault("paths", ("fleet/",))
         chosen = Options(**options)
-        stream = io.StringIO()
-        renderer(name)(chosen.gate.watch(found), summary_of(found), stream, chosen)
+        summary = summary_of(found)
+        for field, value in (changes or {}).items():
+            setattr(summary, field, value)
+        stream = io.StringIO(newline="")
+        renderer(name)(chosen.gate.watch(found), summary, stream, chosen)
         return stream.getvalue()
+
+    return make
+
+
+@pytest.fixture
+def accepting():
+    """A baseline that accepts the findings of a check on all items of the sample run."""
+
+    def make(check, expires=date(2026, 12, 31)):
+        return Baseline(Acceptance(fingerprint(one.item), check, "a test device", expires) for one in results())
 
     return make

@@ -5,7 +5,8 @@ Everything foreign is in code spans, where no link, mention or markup works (``e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from keyassay.bulk.results import Result, Summary
@@ -25,8 +26,9 @@ from keyassay.output.description import (
 from keyassay.output.escaping import code_span, markdown_text
 from keyassay.output.values import error_text
 
-#: comments on the large platforms end at 65,536 characters
+#: comments on the large platforms end at 65,536 characters: as many items as fit, and room for the rest
 _ITEMS = 50
+_TABLE = 48_000
 
 
 def render(results: Iterable[Result], summary: Summary, stream: TextIO, options: Options) -> None:
@@ -43,13 +45,13 @@ def render(results: Iterable[Result], summary: Summary, stream: TextIO, options:
         write(f"{options.gate.accepted:,} findings are accepted by the baseline.\n")
     code, words = verdict(summary, options)
     write(f"\n**{words}** (exit code {code})\n")
-    shown = excerpt.worst()
+    shown, rows = _table(excerpt, options)
     if shown:
         write("\n| class | severity | check | where | subject | finding |\n| --- | --- | --- | --- | --- | --- |\n")
-        for result in shown:
-            _rows(stream, result, options)
+        write("".join(rows))
     if len(shown) < excerpt.with_findings:
-        rest = ", ".join(f"{name} {count:,}" for name, count in excerpt.remaining(summary).most_common())
+        told = Counter(finding.check for result in shown for finding in result.findings)
+        rest = ", ".join(f"{name} {count:,}" for name, count in (summary.by_check - told).most_common())
         write(f"\nand {excerpt.with_findings - len(shown):,} more items: {rest}\n")
     elif not shown:
         write("\nThese checks found nothing, which is no proof that the keys are sound.\n")
@@ -74,7 +76,22 @@ def render(results: Iterable[Result], summary: Summary, stream: TextIO, options:
     _scope(stream, summary, options)
 
 
-def _rows(stream: TextIO, result: Result, options: Options) -> None:
+def _table(excerpt: Excerpt, options: Options) -> tuple[list[Result], list[str]]:
+    """The worst items that fit, and their rows."""
+    shown: list[Result] = []
+    rows: list[str] = []
+    room = _TABLE
+    for result in excerpt.worst():
+        more = list(_rows(result, options))
+        room -= sum(len(row) for row in more)
+        if room < 0 and shown:
+            break
+        shown.append(result)
+        rows += more
+    return shown, rows
+
+
+def _rows(result: Result, options: Options) -> Iterator[str]:
     item = result.item
     where = code_span(f"{item.source} #{item.index}", 120)
     names = names_of(item)
@@ -87,7 +104,7 @@ def _rows(stream: TextIO, result: Result, options: Options) -> None:
             text += f"<br>{code_span(evidence, 160)}"
         if accepted:
             text += f"<br>accepted until {accepted.expires}: {code_span(accepted.reason, 120)}"
-        stream.write(
+        yield (
             f"| {finding.classification.value} | {finding.severity.value} | `{finding.check}` | {where} | {subject} "
             f"| {text} |\n"
         )

@@ -51,6 +51,12 @@ class _Page:
             before = " " * (indent + (hanging if number else 0))
             self.line(before + (self.style(line, style) if style else line))
 
+    def heading(self, word: str, meaning: str, style: str) -> None:
+        first, *more = textwrap.wrap(f"{word}  {meaning}", self.width, subsequent_indent=" " * (len(word) + 2))
+        self.line(self.style(word, style) + first[len(word) :])
+        for line in more:
+            self.line(line)
+
     def label(self, name: str, text: str) -> None:
         lines = textwrap.wrap(text, max(self.width - 16, 40), break_on_hyphens=False) or [""]
         for number, line in enumerate(lines):
@@ -81,10 +87,9 @@ def _findings(page: _Page, excerpt: Excerpt, summary: Summary, options: Options)
         key = "accepted" if accepted else worst.value
         if key != heading:
             heading = key
-            if accepted:
-                page.line(page.style("ACCEPTED", "dim") + "  by the baseline, still there")
-            else:
-                page.line(page.style(worst.value.upper(), worst.value) + f"  {MEANING[worst]}")
+            word = "ACCEPTED" if accepted else worst.value.upper()
+            meaning = "by the baseline, still there" if accepted else MEANING[worst]
+            page.heading(word, meaning, "dim" if accepted else worst.value)
             page.line()
         _item(page, result, options)
     rest = excerpt.remaining(summary)
@@ -192,7 +197,7 @@ def _summary(page: _Page, excerpt: Excerpt, summary: Summary, options: Options) 
         for one in Classification
     ]
     nothing = summary.assessed - excerpt.with_findings
-    page.line(f"  {page.style('findings     ', 'bold')} {', '.join(counts)} (items by their worst finding)")
+    page.line(f"  {page.style('worst finding', 'bold')} {', '.join(counts)}")
     if nothing > 0:
         items = _counted(nothing, "item", "items")
         page.label("", f"in {items} nothing was found by the checks below, which is no proof that the keys are sound")
