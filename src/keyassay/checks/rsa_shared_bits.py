@@ -4,8 +4,9 @@ Weakness: if p and q agree in h high and m low bits, h + m a quarter of the modu
 known from above by sqrt(N) and from below by the square root of N in the 2-adic numbers, and nothing is left to guess
 (Steinfeld, Zheng 2001). Broken generators that vary only the middle of a template make such keys.
 
-Method: t = the 2-adic root of N less isqrt(N) + 1. Where both halves meet, t has a run of zero bits; every run of 14 or
-more is tried, s^2 - N has to be a square. Only N = 1 modulo 8 can have this structure.
+Method: t = the 2-adic root of N less isqrt(N) + 1. Where both halves meet, t has a run of zero bits; every run of 12 or
+more is tried, s^2 - N has to be a square. Only N = 1 modulo 8 can have this structure. Primes that share high bits and
+fewer than 8 low ones are so close that rsa-close-primes has them.
 
 Cost: 3 us for a quarter of the keys, under 1 us on average; standard 0.1 to 0.2 ms on average.
 

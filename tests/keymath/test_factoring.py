@@ -1,0 +1,211 @@
+"""Related, small and betrayed primes: what lies within a screen's reach comes out, and whatever comes out divides."""
+
+from __future__ import annotations
+
+from random import Random
+
+import gmpy2
+import numpy as np
+import pytest
+from gmpy2 import mpz
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keyassay.keymath import arrays, factoring
+
+SIZES = (64, 512, 1024, 2048, 3072)
+
+
+def prime(random: Random, size: int) -> int:
+    return int(gmpy2.next_prime(random.getrandbits(size) | 3 << (size - 2)))
+
+
+def residues(numbers: list[mpz]) -> np.ndarray:
+    size = max(8, (max(n.bit_length() for n in numbers) + 127) // 128 * 8 * 2)
+    return arrays.residues(arrays.byte_matrix(numbers, size), factoring.SIEVE_MODULI)
+
+
+def fermat(numbers: list[int], rounds: int = 1 << 14) -> dict[int, tuple[int, int]]:
+    moduli = [mpz(n) for n in numbers]
+    roots = [gmpy2.isqrt(n) for n in moduli]
+    found = factoring.close_primes(moduli, roots, residues(moduli), residues(roots), rounds)
+    return {row: (factor, place) for row, factor, place in found}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from(SIZES), st.integers(1, (1 << 14) - 1))
+def test_primes_within_the_rounds_are_found_in_their_round(seed: int, bits: int, rounds: int) -> None:
+    """The factor of N whose (p + q)/2 is that far above the root; p and q need not be prime."""
+    random = Random(seed)
+    q = random.getrandbits(bits // 2) | 3 << (bits // 2 - 2) | 1
+    p = q + int(gmpy2.isqrt(q * 8 * rounds)) // 2 * 2
+    if p == q:
+        return
+    distance = (p + q) // 2 - int(gmpy2.isqrt(p * q))
+    found = fermat([p * q])
+    # a composite N may have factors that are closer still
+    assert found[0][1] <= distance <= 1 << 14
+    assert p * q % found[0][0] == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(2**255, 2**256 - 1), st.integers(0, 2**133)), min_size=1, max_size=5))
+def test_a_sieve_says_what_single_rounds_say(pairs: list[tuple[int, int]]) -> None:
+    """Against Fermat's method as it stands in books, on odd numbers that are no squares."""
+    numbers = [(a | 1) * ((a | 1) + 2 * b) for a, b in pairs if b]
+    if not numbers:
+        return
+    found = fermat(numbers)
+    for row, n in enumerate(numbers):
+        s = int(gmpy2.isqrt(n)) + 1
+        expected = next((turn for turn in range(1, 300) if gmpy2.is_square((s + turn - 1) ** 2 - n)), None)
+        if expected is None:
+            assert row not in found or found[row][1] >= 300
+        else:
+            assert found[row][1] == expected
+
+
+def test_rounds_of_several_parts_are_all_done() -> None:
+    random = Random(1)
+    q = prime(random, 512)
+    for rounds in (16_000, 40_000, 100_000):
+        p = int(gmpy2.next_prime(q + int(gmpy2.isqrt(q * 8 * rounds))))
+        assert (0 in fermat([p * q])) == (rounds < 16_384)
+        factor, place = fermat([p * q], 1 << 17)[0]
+        assert factor in (p, q)
+        assert abs(place - rounds) < 200
+
+
+def test_sound_numbers_have_no_close_factors() -> None:
+    random = Random(2)
+    assert fermat([prime(random, 256) * prime(random, 256) for _ in range(8)]) == {}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from(factoring.ratio_pairs(32)), st.sampled_from((512, 1024, 2048, 4096)))
+def test_ratios_are_found_whatever_the_size(seed: int, pair: tuple[int, int], bits: int) -> None:
+    """Q the next number after p a/b: within the stated reach of abs(aq - bp) < 2^-11.5 (abN)^(1/4)."""
+    a, b = pair
+    random = Random(seed)
+    q = random.getrandbits(bits // 2) | 3 << (bits // 2 - 2) | 1
+    p = (q * a // b + random.randrange(50)) | 1
+    n = mpz(p * q)
+    assert (a * q - b * p) ** 4 << 46 < a * b * n
+    found = list(factoring.near_ratio([n], [gmpy2.isqrt(n << 128)], factoring.ratio_pairs(32)))
+    assert found
+    assert all(n % factor == 0 and 1 < factor < n for _, factor, _, _ in found)
+
+
+def test_pairs_are_coprime_and_complete() -> None:
+    found = set(factoring.ratio_pairs(40))
+    for a in range(1, 41):
+        for b in range(1, 41):
+            wanted = gmpy2.gcd(a, b) == 1 and b < a and (a <= 16 or a < 2 * b)
+            assert ((a, b) in found) == wanted
+
+
+@pytest.mark.parametrize("digits", [6, 70, 134])
+def test_columns_of_ratios_are_the_fractions_of_their_roots(digits: int) -> None:
+    pairs = factoring.ratio_pairs(12)
+    columns = factoring._ratio_columns(digits, pairs)
+    for number, (a, b) in enumerate(pairs):
+        root = gmpy2.isqrt(mpz(4 * a * b) << 6000)  # 2 sqrt(ab) * 2^3000
+        for i in range(digits):
+            shift = 3000 + 64 - 16 * i
+            fraction = (root & ((mpz(1) << shift) - 1)) / mpz(1 << shift)
+            assert abs((columns[i, number] - float(fraction) + 0.5) % 1 - 0.5) < 2**-52
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 2**32), st.sampled_from((512, 1024, 2048)), st.sampled_from((2, 3, 100, 128)), st.integers(0, 4095)
+)
+def test_known_differences_are_found_to_the_last_place(seed: int, bits: int, k: int, t: int) -> None:
+    random = Random(seed)
+    half = bits // 2
+    while True:
+        q = (random.getrandbits(half) | 3 << (half - 2) | 1) - (1 << (half - k))
+        p = q + (1 << (half - k)) + 2 * t
+        if (p * q).bit_length() == bits:
+            break
+    found = list(factoring.known_difference([mpz(p * q)], residues([mpz(p * q)]), bits, (k,)))
+    assert (0, q, k) in found
+
+
+@given(st.integers(0, 2**2048), st.integers(4, 1200))
+def test_2_adic_roots_square_to_their_number(n: int, bits: int) -> None:
+    n = n - n % 8 + 1
+    root = factoring.square_root_2_adic(mpz(n), bits)
+    assert (root * root - n) % (1 << (bits - 1)) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from((512, 1024, 2048)), st.floats(0, 1), st.booleans())
+def test_templates_of_primes_are_found(seed: int, bits: int, share: float, exact: bool) -> None:
+    """H high and m low bits in common, a quarter of N's bits in all (7 more if not exact); p, q need not be prime."""
+    random = Random(seed)
+    half, together = bits // 2, bits // 4 + (0 if exact else 7)
+    low = max(8, round(share * together))
+    high = max(2, together - low)
+    p = random.getrandbits(half) | 3 << (half - 2) | 1
+    middle = random.getrandbits(half - high - low) if half > high + low else 0
+    q = p >> (half - high) << (half - high) | middle << low | p & ((1 << low) - 1)
+    n = mpz(p * q)
+    if p == q or gmpy2.is_square(n):
+        return
+    found = factoring.shared_bits(n, gmpy2.isqrt(n), exact=exact)
+    assert found is not None
+    assert n % found[0] == 0
+    assert 1 < found[0] < n
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from((512, 1024, 2048)), st.integers(8, 510), st.sampled_from((1, -1)))
+def test_small_private_exponents_are_found_on_both_sides(seed: int, bits: int, d_bits: int, sign: int) -> None:
+    random = Random(seed)
+    d_bits = min(d_bits, bits // 4 - 3)
+    p, q = prime(random, bits // 2), prime(random, bits // 2)
+    phi = (p - 1) * (q - 1)
+    d = random.getrandbits(d_bits) | 1 | 1 << (d_bits - 1)
+    if gmpy2.gcd(d, phi) != 1:
+        return
+    e = int(gmpy2.invert(sign * d, phi))
+    found = factoring.wiener(p * q, e)
+    assert found is not None
+    assert found[0] in (p, q)
+    assert (e * found[1] - 1) % phi == 0
+
+
+def test_ordinary_exponents_have_no_small_inverse() -> None:
+    random = Random(5)
+    p, q = prime(random, 512), prime(random, 512)
+    assert factoring.wiener(p * q, 65537) is None
+    assert factoring.wiener(p * q, prime(random, 1000)) is None
+
+
+@given(st.integers(2, 10**30), st.sampled_from((100, 1000, 1 << 16)))
+def test_the_least_odd_prime_factor_is_the_least(n: int, limit: int) -> None:
+    found = factoring.least_prime_factor(n, limit)
+    expected = next((p for p in range(3, limit, 2) if n % p == 0), None)
+    assert found == expected
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 2**200), max_size=30), st.integers(3, 300))
+def test_chains_find_all_that_share_a_factor_and_nothing_else(numbers: list[int], limit: int) -> None:
+    smooth = factoring.odd_primorial(limit)
+    found = factoring.with_common_factor([mpz(n) for n in numbers], smooth)
+    assert found == [row for row, n in enumerate(numbers) if gmpy2.gcd(n, smooth) > 1]
+
+
+@given(st.lists(st.integers(0, 2**100), max_size=40))
+def test_products_by_trees_are_products(numbers: list[int]) -> None:
+    expected = 1
+    for n in numbers:
+        expected *= n
+    assert factoring.product([mpz(n) for n in numbers]) == expected
+
+
+def test_primes_below_are_all_primes() -> None:
+    assert factoring.primes_below(1000).tolist() == [n for n in range(1000) if gmpy2.is_prime(n)]
+    assert factoring.odd_primorial(1000) == gmpy2.primorial(999) // 2
