@@ -255,8 +255,9 @@ def shared_bits(n: mpz, root: mpz, *, exact: bool = False) -> tuple[int, int] | 
     """A factor of N whose primes share h high and m low bits, h + m at least a quarter of N's bits.
 
     (p + q)/2 is known from above by N's root and from below by its 2-adic root; the two halves join where the 2-adic
-    difference t has a run of zeros. With 7 bits to spare the run has 12 or more and is told from t alone; ``exact`` tries
-    every place. At least 8 of the low bits have to agree; with fewer the primes are close enough for Fermat's method.
+    difference t has a run of zeros. With 7 bits to spare the run has 12 or more and is told from t alone; ``exact``
+    tries every place. At least 8 of the low bits have to agree; with fewer the primes are close enough for Fermat's
+    method.
 
     Args:
         n: the modulus; only N = 1 modulo 8 can be such.
