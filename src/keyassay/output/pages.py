@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from keyassay.certificates.public_key import DsaPublicKey, EcPublicKey, OkpPubli
 from keyassay.checks import PAGE_SECTIONS, Check, catalogue
 from keyassay.findings import Profile
 from keyassay.output.description import sections
-from keyassay.output.escaping import markdown_text
 
 #: the ``key.type`` of JSON lines for each class of keys
 TYPE_NAMES = {
@@ -44,18 +44,33 @@ def facts(one: Check[Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _markdown(text: str) -> str:
+    """Our own words for Markdown: `code` stays code, and what could be mistaken for markup is escaped."""
+    return "".join(
+        part if part.startswith("`") else re.sub(r"([\\*_{}\[\]<>|~])", r"\\\1", part)
+        for part in re.split(r"(`[^`]+`)", text)
+    )
+
+
+def _paragraphs(text: str) -> str:
+    """A section of a docstring, which begins in the middle of a line: with a capital, unless that is a symbol's."""
+    if re.match(r"[a-z]{2,}(?![\w/^=])|a (?!and |or |is |[^a-z])", text):
+        text = text[0].upper() + text[1:]
+    return _markdown(text)
+
+
 def page(one: Check[Any]) -> str:
     """A check's page."""
     meta = one.metadata
-    lines = [f"# {meta.id}: {markdown_text(meta.title)}", ""]
+    lines = [f"# {meta.id}: {_markdown(meta.title)}", ""]
     lines += ["<!-- Made from the check's docstring by `python -m keyassay.output.pages docs/checks`. -->", ""]
     lines += ["| | |", "| --- | --- |"]
     lines += [f"| {name} | {f'`{value}`' if name == 'reason code' else value} |" for name, value in facts(one)]
     parts = sections(one)
     for name in PAGE_SECTIONS:
-        lines += ["", f"## {name}", "", markdown_text(parts.get(name, ""))]
+        lines += ["", f"## {name}", "", _paragraphs(parts.get(name, ""))]
     lines += ["", "## Sources", ""]
-    lines += [f"- {markdown_text(reference)}" for reference in meta.references]
+    lines += [f"- {_markdown(reference)}" for reference in meta.references]
     if meta.explained_by:
         others = ", ".join(f"[{other}]({other}.md)" for other in meta.explained_by)
         lines += ["", f"Not reported where one of these has a finding on the same item: {others}."]
@@ -69,7 +84,7 @@ def index() -> str:
     for one in catalogue():
         meta = one.metadata
         lines.append(
-            f"| [{meta.id}]({meta.id}.md) | {markdown_text(meta.title)} | {meta.classification.value} "
+            f"| [{meta.id}]({meta.id}.md) | {_markdown(meta.title)} | {meta.classification.value} "
             f"| {meta.confidence.value} | {meta.profile.label} |"
         )
     return "\n".join(lines) + "\n"
