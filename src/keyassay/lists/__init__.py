@@ -2,4 +2,5 @@
 
 ``recipes`` make keys, ``building`` turns them into immutable blocks, ``format`` says how blocks and merged lists look,
 ``lookup`` searches, ``debian`` turns a hit into proof. ``python -m keyassay.lists merge`` merges blocks.
+``keypair`` and ``keypair_building`` do the same for the npm package's keys, whose lists need no merging.
 """
