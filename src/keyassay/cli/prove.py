@@ -26,7 +26,13 @@ from keyassay.output.values import error_text
     metavar="PATH",
     help="Compare with these too (may be repeated): a shared prime or nonce needs its partner.",
 )
-@click.option("--profile", type=click.Choice(["fast", "standard", "deep"]), default="standard", show_default=True)
+@click.option(
+    "--profile",
+    type=click.Choice(["fast", "standard", "deep"]),
+    default="standard",
+    show_default=True,
+    help="How far to look, as in scan.",
+)
 @click.option("--check", "only", type=CheckId(), multiple=True, help="Prove this finding only (may be repeated).")
 @click.option(
     "--password-file",
