@@ -32,7 +32,7 @@ from keyassay.keymath.batch_gcd import shared_factors
 
 SMALLEST = 5_000
 PLANTED = 5
-TEXTBOOK, OURS, BOTH_CORES = "textbook", "keyassay", "keyassay, 2 threads"
+MAKE, TEXTBOOK, OURS, BOTH_CORES = "make", "textbook", "keyassay", "keyassay, 2 threads"
 
 
 def make_moduli(count: int, bits: int) -> list[int]:
@@ -109,6 +109,12 @@ def measure(run: str, path: Path, bits: int) -> None:
     print(json.dumps(taken))
 
 
+def call(run: str, path: Path, bits: int, *more: str) -> bytes:
+    """This program in a new process. It stays small itself: a child's peak of memory is at least its parent's."""
+    command = [sys.executable, __file__, "--run", run, "--file", str(path), "--bits", str(bits), *more]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+
+
 def peak() -> int:
     """Peak of memory so far, in bytes (Linux counts in KiB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -121,11 +127,16 @@ def main() -> None:
     parser.add_argument("--bits", type=int, default=2_048)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--run", choices=(TEXTBOOK, OURS, BOTH_CORES), help=argparse.SUPPRESS)
+    parser.add_argument("--run", choices=(MAKE, TEXTBOOK, OURS, BOTH_CORES), help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.moduli < 2 * PLANTED or given.bits < 64 or given.bits % 32:
         parser.error(f"at least {2 * PLANTED} moduli, of at least 64 bits and a multiple of 32")
+    if given.run == MAKE:
+        given.file.write_bytes(
+            b"".join(modulus.to_bytes(given.bits // 8, "big") for modulus in make_moduli(given.moduli, given.bits))
+        )
+        return
     if given.run:
         measure(given.run, given.file, given.bits)
         return
@@ -137,14 +148,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         files = {count: Path(name) / str(count) for count in counts}
         for count, path in files.items():
-            path.write_bytes(
-                b"".join(modulus.to_bytes(given.bits // 8, "big") for modulus in make_moduli(count, given.bits))
-            )
+            call(MAKE, path, given.bits, "--moduli", str(count))
         for turn in range(given.rounds):
             for count, run in plan:
-                words = ["--run", run, "--file", str(files[count]), "--bits", str(given.bits)]
-                done = subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE)
-                last = json.loads(done.stdout)
+                last = json.loads(call(run, files[count], given.bits))
                 taken[count, run].append(last)
                 print(f"round {turn + 1}: {count:,} moduli, {run}: {last['cpu']:.2f} s of CPU", file=sys.stderr)
     report(taken, given.bits, given.json)

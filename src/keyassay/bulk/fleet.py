@@ -20,12 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keyassay.bulk.results import Result
-from keyassay.certificates.fleet import Fleet, NotRun
+from keyassay.certificates.fleet import IDENTITY, EarlierKeys, Fleet, NotRun
 from keyassay.certificates.item import Item, Kind
 from keyassay.certificates.limits import DEFAULT_LIMITS, Limits
 from keyassay.certificates.public_key import EcPublicKey, RsaPublicKey
-
-IDENTITY = np.dtype([("spki", "S16"), ("subject", "S16"), ("der", "S16"), ("kind", "u1")])
 
 _KINDS = {kind: number for number, kind in enumerate(Kind)}
 
@@ -181,9 +179,11 @@ class RunFleet(Fleet):
         threads: int = 1,
         progress: Callable[[str, float], None] | None = None,
         spool: Spool | None = None,
+        earlier: EarlierKeys | None = None,
     ) -> None:
         self.memory = memory
         self.threads = threads
+        self.earlier = earlier
         self.spool = spool or Spool()
         self.notes: list[NotRun] = []
         self.overflow = False

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from multiprocessing import get_context
 from typing import Any, BinaryIO
@@ -27,8 +27,8 @@ from keyassay.certificates.item import Item, Kind, RawItem
 from keyassay.certificates.limits import Limits
 from keyassay.certificates.public_key import PublicKey, RsaPublicKey
 from keyassay.certificates.reading import ReadOptions, read, total_bytes
-from keyassay.checks import Check, Context, catalogue, catalogue_digest, check
-from keyassay.findings import EvidenceRefusedError, Finding
+from keyassay.checks import Check, Context, FleetPart, catalogue, catalogue_digest, check
+from keyassay.findings import EvidenceRefusedError, Finding, Verdict
 
 #: (phase, share done 0..1 or None if unknown, items so far)
 Progress = Callable[[str, float | None, int], None]
@@ -88,18 +88,29 @@ class Plan:
         return Context(
             profile=self.settings.profile,
             now=self.now,
-            fleet_follows=bool(self.fleet_checks),
             key_count=self.expected,
         )
 
-    def context_for(self, one: Check[Any]) -> Context:
-        """The context, at least in the check's own profile if the user named the check."""
+    def context_for(self, one: Check[Any], *, alone: bool = False) -> Context:
+        """The context, at least in the check's own profile if the user named the check.
+
+        With ``alone`` the check does all of its work itself, whatever fleet checks follow.
+        """
+        context = self.context
         if self.settings.only and one.metadata.profile > self.settings.profile:
-            return replace(self.context, profile=one.metadata.profile)
-        return self.context
+            context = replace(context, profile=one.metadata.profile)
+        if not alone and one.id in self.fleet_parts:
+            context = replace(context, fleet_follows=True)
+        return context
+
+    @cached_property
+    def fleet_parts(self) -> dict[str, FleetPart]:
+        """The checks of keys that get their verdicts from a fleet check of the plan, and how."""
+        leaders = {one.id for one in self.fleet_checks}
+        return {one.id: part for one in self.key_checks for leader, part in one.fleet_parts if leader in leaders}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "context"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("context", "fleet_parts")}
 
 
 @dataclass(slots=True)
@@ -388,37 +399,68 @@ class Scan:
     def _fleet_findings(self, fleet: RunFleet) -> dict[int, list[Finding]]:
         found: dict[int, list[Finding]] = {}
         for one in self.plan.fleet_checks:
-            if self.summary.interrupted:
-                fleet.not_run(one.id, "interrupted")
-                continue
             if fleet.overflow:
-                fleet.not_run(
-                    one.id,
-                    f"not run: {len(fleet):,} items, needs more than {fleet.bytes_needed / 1e9:.1f} GB; raise --memory",
-                )
-                continue
-            self._progress(one.id, 0.0, self.summary.items)
-            try:
-                verdicts = sorted(one.find(fleet, self.plan.context_for(one)), key=lambda pair: pair[0])
-            except KeyboardInterrupt:
-                self.summary.interrupted = True
-                fleet.not_run(one.id, "interrupted")
-                continue
-            except Exception as error:  # noqa: BLE001  one failing check must not lose the others' findings
-                fleet.not_run(one.id, f"internal error: {type(error).__name__}: {error}")
-                continue
-            items = fleet.items(ordinal for ordinal, _ in verdicts)
-            for (ordinal, verdict), item in zip(verdicts, items, strict=True):
-                subject: PublicKey | Item = item.key if item.key is not None else item
-                try:
-                    found.setdefault(ordinal, []).append(one.finding(subject, verdict))
-                except EvidenceRefusedError as refused:
-                    fleet.not_run(one.id, f"internal error, no finding: {refused}")
+                size = f"{len(fleet):,} items, needs more than {fleet.bytes_needed / 1e9:.1f} GB"
+                fleet.not_run(one.id, f"not run: {size}; raise --memory")
+            else:
+                self._fleet_check(fleet, one, partial(one.find, fleet), found)
+        for one in self.plan.key_checks:
+            if one.id in self.plan.fleet_parts:
+                self._fleet_check(fleet, one, partial(self._part, fleet, one), found)
         self.summary.not_run.extend(note for note in fleet.notes if note not in self.summary.not_run)
         self.summary.not_run.extend(
             note for note in sorted(self.plan.context.notes, key=str) if note not in self.summary.not_run
         )
         return found
+
+    def _fleet_check(
+        self,
+        fleet: RunFleet,
+        one: Check[Any],
+        find: Callable[[Context], Iterable[tuple[int, Verdict]]],
+        found: dict[int, list[Finding]],
+    ) -> None:
+        """Findings of one check that had to wait for the whole run, added to those there are."""
+        if self.summary.interrupted:
+            fleet.not_run(one.id, "interrupted")
+            return
+        self._progress(one.id, 0.0, self.summary.items)
+        try:
+            verdicts = sorted(find(self.plan.context_for(one)), key=lambda pair: pair[0])
+        except KeyboardInterrupt:
+            self.summary.interrupted = True
+            fleet.not_run(one.id, "interrupted")
+            return
+        except Exception as error:  # noqa: BLE001  one failing check must not lose the others' findings
+            fleet.not_run(one.id, f"internal error: {type(error).__name__}: {error}")
+            return
+        items = fleet.items(ordinal for ordinal, _ in verdicts)
+        for (ordinal, verdict), item in zip(verdicts, items, strict=True):
+            subject: PublicKey | Item = item.key if item.key is not None else item
+            try:
+                found.setdefault(ordinal, []).append(one.finding(subject, verdict))
+            except EvidenceRefusedError as refused:
+                fleet.not_run(one.id, f"internal error, no finding: {refused}")
+
+    def _part(self, fleet: RunFleet, one: Check[Any], context: Context) -> Iterable[tuple[int, Verdict]]:
+        """A check of keys whose work a fleet check does by the way; on the keys themselves if it could not."""
+        verdicts = None if fleet.overflow else self.plan.fleet_parts[one.id](fleet, context)
+        if verdicts is not None:
+            return verdicts
+        return self._afterwards(fleet, one, self.plan.context_for(one, alone=True))
+
+    def _afterwards(self, fleet: RunFleet, one: Check[Any], context: Context) -> Iterator[tuple[int, Verdict]]:
+        for number in range(len(fleet.spool)):
+            start = fleet.start_of(number)
+            keys = [result.item.key for result in fleet.spool.block(number)]
+            usable = [None if _oversized(key, self._settings.limits) else key for key in keys]
+            for batch, positions in group_keys(usable):
+                if isinstance(batch.keys[0], one.metadata.applies_to):
+                    for row, verdict, error in _guarded(one, batch, context):
+                        if verdict is None:
+                            fleet.not_run(one.id, error)
+                        else:
+                            yield start + int(positions[row]), verdict
 
 
 def _left_out(settings: Settings) -> tuple[str, ...]:

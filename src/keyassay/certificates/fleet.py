@@ -9,11 +9,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import gmpy2
 import numpy as np
 from numpy.typing import NDArray
 
 from keyassay.certificates.item import Item
+from keyassay.keymath.batch_gcd import CommonFactors, Others, common_factors, memory_needed
+
+#: Batch GCD tells factors below this apart from shared primes, for the check of small factors.
+SMALL_FACTORS = 1 << 20
+
+#: One row per item: the first 16 bytes of SHA-256 of subject public key info, subject and DER; position in ``Kind``.
+IDENTITY = np.dtype([("spki", "S16"), ("subject", "S16"), ("der", "S16"), ("kind", "u1")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,31 @@ class Earlier:
     sha256: bytes | None
 
 
+class EarlierKeys(ABC):
+    """The keys of earlier runs, as far as fleet checks compare with them. ``bulk.store`` keeps them."""
+
+    @property
+    @abstractmethod
+    def identities(self) -> NDArray[np.void]:
+        """One row per item of the earlier runs, as ``Fleet.identities``."""
+
+    @abstractmethod
+    def place(self, row: int) -> Earlier:
+        """Where the item in that row came from."""
+
+    @abstractmethod
+    def moduli_besides(self, moduli: Sequence[int]) -> Others | None:
+        """The RSA moduli of earlier runs without those given; None if there are none."""
+
+    @abstractmethod
+    def holder(self, modulus: int) -> Earlier:
+        """Where the first item with this modulus came from.
+
+        Raises:
+            KeyError: no earlier run had it.
+        """
+
+
 class Fleet(ABC):
     """What fleet checks see. ``bulk`` fills it; tests make one from items with ``bulk.fleet.fleet_of``."""
 
@@ -40,6 +74,8 @@ class Fleet(ABC):
     memory: int
     #: threads that fleet checks may use
     threads: int
+    #: keys of earlier runs, or None
+    earlier: EarlierKeys | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -66,10 +102,9 @@ class Fleet(ABC):
     @property
     @abstractmethod
     def identities(self) -> NDArray[np.void]:
-        """One row per item: fields spki (S16), subject (S16), der (S16), kind (u1).
+        """One row per item, of type ``IDENTITY``: spki, subject (of its DER Name), der, kind.
 
-        spki, subject and der are the first 16 bytes of SHA-256 of the subject public key info, the subject's
-        DER Name and the whole DER; zero bytes where there is none. ``kind`` is the position in ``item.Kind``.
+        Zero bytes where there is none. ``kind`` is the position in ``item.Kind``.
         """
 
     @property
@@ -81,6 +116,29 @@ class Fleet(ABC):
     @abstractmethod
     def signed_ordinals(self) -> dict[str, NDArray[np.int64]]:
         """By dotted OID of the signature algorithm: ordinals of the signed items (certificates, requests, ...)."""
+
+    @cached_property
+    def common_factors(self) -> CommonFactors | None:
+        """Batch GCD of ``rsa_moduli``, of earlier runs' moduli and of all primes below ``SMALL_FACTORS``.
+
+        Made at the first asking, for every check that can use it; indices count in ``rsa_moduli``. None if it would
+        take more than ``memory``: fleet-shared-prime is then recorded as not run.
+        """
+        moduli = self.rsa_moduli
+        others = None if self.earlier is None or not moduli else self.earlier.moduli_besides(moduli)
+        bits = sum(modulus.bit_length() for modulus in moduli)
+        needed = memory_needed(len(moduli), bits, others=others is not None)
+        if needed > self.memory:
+            gigabytes = f"{needed / 1e9:.1f} GB"
+            self.not_run("fleet-shared-prime", f"not run: {len(moduli):,} moduli, needs {gigabytes}; raise --memory")
+            return None
+        return common_factors(
+            moduli,
+            extra=[gmpy2.primorial(SMALL_FACTORS - 1)],
+            others=others,
+            threads=self.threads,
+            progress=self.progress("fleet-shared-prime"),
+        )
 
     @abstractmethod
     def not_run(self, check: str, reason: str) -> None:

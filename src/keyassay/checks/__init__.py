@@ -12,6 +12,8 @@ Four shapes, by what the check looks at (all return ``Verdict``; the engine veri
 - ``certificate_check``: one item with its names, validity and signature, ``(items, context)`` likewise.
 - ``fleet_check``: the whole run, ``(fleet, context)`` likewise; rows are ordinals of items in the run.
 
+A check of keys whose answer falls out of a fleet check's work has a second way to it, ``@check.in_fleet``.
+
 Checks never import each other: an overlap is declared by ``explained_by`` (a finding of those checks on the same
 item makes this check's finding superfluous). Work that several checks need is a shared column of the batch.
 """
@@ -67,8 +69,8 @@ class Context:
     Attributes:
         profile: how much work is allowed.
         now: time of the assessment, seconds since 1970-01-01 UTC (one value for the whole run).
-        fleet_follows: fleet checks run after the keys; cheap by-products (small factors, known primes) may be
-            left to batch GCD.
+        fleet_follows: the fleet check that does this check's work by the way runs after the keys: what
+            ``in_fleet`` declares finds all that is to be found, and the check itself has nothing to do.
         key_count: how many keys the run is expected to hold, 0 if unknown; tables that take seconds to make
             are made only where enough keys will use them.
         cache: run-wide scratch per process, for tables.
@@ -128,6 +130,7 @@ class Metadata:
 B = TypeVar("B")
 Rows = NDArray[np.intp]
 Found = Iterator[tuple[int, Verdict]]
+FleetPart = Callable[[Fleet, Context], Iterable[tuple[int, Verdict]] | None]
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,8 @@ class Check(Generic[B]):
     #: shape "key" by ``key_check`` only: the examination of one key, and its screen if there is one.
     examine: Callable[[Any, Context], Verdict | None] | None = None
     screens: list[Callable[[Any, Context], Rows]] = field(default_factory=list)
+    #: shape "key" only: the fleet check that does the work by the way, and how its results are read.
+    fleet_parts: list[tuple[str, FleetPart]] = field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -156,6 +161,20 @@ class Check(Generic[B]):
         """Decorator: the array screen of a ``key_check``."""
         self.screens.append(function)
         return function
+
+    def in_fleet(self, leader: str) -> Callable[[FleetPart], FleetPart]:
+        """Decorator: how a check of keys gets its verdicts where fleet check ``leader`` runs after the keys.
+
+        The function gets ``(fleet, context)`` and returns ordinals of items with verdicts, or None if the fleet's
+        common work could not be done: the engine then runs the check itself on the keys. It sees all keys that the
+        check would have seen, and is sufficient: the check itself returns nothing where ``context.fleet_follows``.
+        """
+
+        def declare(function: FleetPart) -> FleetPart:
+            self.fleet_parts.append((leader, function))
+            return function
+
+        return declare
 
     def find(self, subject: B, context: Context) -> Iterable[tuple[int, Verdict]]:
         """Verdicts by row. Stops at nothing: hostile keys are the normal case."""

@@ -185,15 +185,21 @@ def common_factors(
     return CommonFactors(dict(sorted(found.items())), dict(sorted(known.items())))
 
 
-def memory_needed(count: int, bits: int) -> int:
-    """Bytes that ``shared_factors`` takes at its peak beside the moduli given, for ``count`` moduli of ``bits`` bits.
+def memory_needed(count: int, bits: int, *, others: bool = False) -> int:
+    """Bytes that ``common_factors`` takes at its peak beside the moduli given; levels in memory.
 
-    Measured from 5,000 to 80,000 moduli of 2048 bits and rounded up; levels in memory.
+    Measured from 5,000 to 80,000 moduli of 2048 bits, for one thread and two, and rounded up.
+
+    Args:
+        count: how many moduli.
+        bits: the bits of all together.
+        others: whether there are others to compare with (products as long as that of the moduli).
     """
-    total = count * (bits + 64)
+    total = bits + 64 * count
     depth = max(1, (total // GROUP).bit_length()) if total > SMALL else 0
     # Products of each level, within groups and above; the moduli as gmpy2's; two levels of derivatives; transforms.
-    return (64 << 20) + count * 400 + total // 8 * (12 + depth + (14 if depth else 0))
+    each = 12 + depth + (14 if depth else 0) + (6 if others else 0)
+    return (64 << 20) + count * 400 + total // 8 * each
 
 
 class _Pool:
