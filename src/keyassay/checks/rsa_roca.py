@@ -12,7 +12,7 @@ Cost: 0.2 us a key.
 
 Profiles: the same in all, `aws` included.
 
-Mistakes: a random modulus passes with probability below 2^-150 (39 primes, to 960 bits), 2^-300 (71, to 1952 bits) and
+Mistakes: a random modulus passes with probability below 2^-150 (39 primes, to 991 bits), 2^-300 (71, to 1983 bits) and
 less for larger ones: M is the whole primorial of the size.
 
 Blind spots: another generator than 65537 (rsa-roca-variant). The factors are not computed here: the fingerprint is the
