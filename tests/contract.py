@@ -36,6 +36,12 @@ def validator(name: str, *, closed: bool = True) -> Draft202012Validator:
     return Draft202012Validator(both[name], registry=registry)
 
 
+def definition(name: str) -> Draft202012Validator:
+    """A validator of one of the item's definitions: "key", "value", ..."""
+    whole = validator("item")
+    return whole.evolve(schema={"$defs": whole.schema["$defs"], "$ref": f"#/$defs/{name}"})
+
+
 def problems(name: str, value: Any) -> list[str]:
     """What a value violates, empty if it keeps the contract."""
     return [f"{error.json_path}: {error.message}" for error in validator(name).iter_errors(value)]

@@ -106,7 +106,7 @@ def test_colour_only_adds_escape_codes(rendered):
     assert SEEN.sub("", coloured) == rendered("table")
 
 
-@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("width", [72, 80, 120])
 def test_lines_fit_the_terminal(rendered, width):
     # digests, names without spaces and commands to copy stay in one piece
     for line in rendered("table", width=width).splitlines():

@@ -236,7 +236,7 @@ def _next(page: _Page, excerpt: Excerpt, options: Options) -> None:
     page.line()
     if steps.prove:
         page.line(f"  {steps.prove}")
-        page.line("    shows every step of a proof; `keyassay checks ID` explains a check.")
+        page.wrapped("shows every step of a proof; `keyassay checks ID` explains a check.", 4)
     else:
         page.line("  `keyassay checks ID` explains a check.")
     page.line()

@@ -5,7 +5,6 @@ Integers above 2^53 and octets become lower-case hex strings without 0x, since m
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -31,7 +30,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, int):
         return int(value) if -EXACT <= value <= EXACT else f"{int(value):x}"
     if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
+        return value if abs(value) <= EXACT else str(value)  # no number at all where it is NaN
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).hex()
     if isinstance(value, Mapping):
