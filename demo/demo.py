@@ -98,7 +98,7 @@ def scan(folder: Path, results: Path) -> list[dict[str, Any]]:
     Raises:
         SystemExit: it could not do its work.
     """
-    command = [str(PROGRAM), "scan", str(folder), "--output", str(results)]
+    command = [str(PROGRAM), "scan", str(shown(folder)), "--output", str(results)]
     done = subprocess.run(command, check=False)
     if done.returncode != 1:  # there are broken keys in the fleet
         sys.exit(f"demo: `{shlex.join(command)}` ended with {done.returncode}")
@@ -107,6 +107,8 @@ def scan(folder: Path, results: Path) -> list[dict[str, Any]]:
 
 def report(screen: Screen, lines: list[dict[str, Any]]) -> None:
     """The findings by class and check: which devices, and what of them."""
+    from keyassay.output.description import sentence  # noqa: PLC0415  imports more than the first line needs
+
     for name, (code, meaning) in CLASSES.items():
         found: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
         for line in lines:
@@ -128,7 +130,7 @@ def report(screen: Screen, lines: list[dict[str, Any]]) -> None:
             confidence = {one["confidence"] for _, one in pairs}
             screen.say(f"  {screen.style(f'{severity:<9} {check}', code)}  {', '.join(sorted(confidence))}")
             screen.wrapped(who + more, 12)
-            screen.wrapped(pairs[0][1]["message"], 12)
+            screen.wrapped(sentence(pairs[0][1]["message"]), 12)
 
 
 def main() -> None:
