@@ -52,7 +52,7 @@ class Settings:
     now: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Result:
     """One item with what was found.
 

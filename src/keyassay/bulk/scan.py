@@ -20,13 +20,14 @@ from typing import Any, BinaryIO
 
 from keyassay.bulk.fleet import FleetColumns, RunFleet, Spool, columns_of
 from keyassay.bulk.results import Result, Settings, Summary, key_name
+from keyassay.bulk.store import Store
 from keyassay.certificates.batches import group_keys
 from keyassay.certificates.decoding import decode
 from keyassay.certificates.fleet import NotRun
 from keyassay.certificates.item import Item, Kind, RawItem
 from keyassay.certificates.limits import Limits
 from keyassay.certificates.public_key import PublicKey, RsaPublicKey
-from keyassay.certificates.reading import ReadOptions, read, total_bytes
+from keyassay.certificates.reading import ReadOptions, read, read_encodings, total_bytes
 from keyassay.checks import Check, Context, FleetPart, catalogue, catalogue_digest, check
 from keyassay.findings import EvidenceRefusedError, Finding, Verdict
 
@@ -262,6 +263,7 @@ class Scan:
         settings: what to do.
         progress: called now and then with (phase, share done or None, items so far).
         standard_input: what ``-`` reads.
+        encodings: read these instead of sources; they are called "0", "1", "2", ...
 
     Raises:
         KeyassayError: unknown check ids, an unusable store; at once.
@@ -273,8 +275,10 @@ class Scan:
         settings: Settings,
         progress: Progress | None = None,
         standard_input: BinaryIO | None = None,
+        encodings: Iterable[bytes] | None = None,
     ) -> None:
         self._sources = list(sources)
+        self._encodings = encodings
         self._settings = settings
         self._progress = progress or (lambda _phase, _share, _items: None)
         self._standard_input = standard_input
@@ -287,6 +291,9 @@ class Scan:
             checks=tuple((one.id, one.metadata.version) for one in self.plan.checks),
             left_out=_left_out(settings),
         )
+        self._store = Store(settings.against) if settings.against else None
+        if self._store is not None:
+            self.summary.stored = self._store.keys
 
     def __iter__(self) -> Iterator[Result]:
         """Results in input order; with fleet checks the first comes after the last input is read."""
@@ -299,6 +306,8 @@ class Scan:
                     for result in block.results:
                         yield self._finish(result, ())
         finally:
+            if self._store is not None:
+                self._store.close()
             self.summary.seconds = time.monotonic() - started
 
     # Reading and assessing, here or in workers
@@ -311,6 +320,8 @@ class Scan:
             progress=self._advance,
             passed_over=self._pass_over,
         )
+        if self._encodings is not None:
+            return read_encodings(self._encodings, options)
         return read(self._sources, options, self._standard_input)
 
     def _advance(self, count: int) -> None:
@@ -372,8 +383,7 @@ class Scan:
             for finding in findings:
                 summary.by_check[finding.check] += 1
                 summary.confidence[finding.confidence] += 1
-        result.findings = findings
-        return result
+        return result if findings == result.findings else replace(result, findings=findings)
 
     # The whole run
 
@@ -383,16 +393,30 @@ class Scan:
             threads=self._settings.jobs or os.cpu_count() or 1,
             progress=lambda phase, share: self._progress(phase, share, self.summary.items),
             spool=Spool(),
+            earlier=self._store,
         )
         try:
             for block in self._blocks():
                 assert block.columns is not None
                 fleet.add(block.columns, block.results)
             found = self._fleet_findings(fleet)
+            draft = None
+            if self._store is not None:
+                if fleet.overflow:
+                    self.summary.not_run.append(NotRun("--against", "nothing was stored: raise --memory"))
+                elif not self.summary.interrupted:
+                    draft = self._store.draft(fleet)
             for number in range(len(fleet.spool)):
                 start = fleet.start_of(number)
                 for position, result in enumerate(fleet.spool.block(number)):
+                    if draft is not None:
+                        draft.take(start + position, result.item)
                     yield self._finish(result, found.get(start + position, ()))
+            if draft is not None and not self.summary.interrupted:
+                try:
+                    draft.commit()
+                except OSError as error:  # the report must not be lost for it
+                    self.summary.not_run.append(NotRun("--against", f"nothing was stored: {error.strerror}"))
         finally:
             fleet.spool.close()
 

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from keyassay.certificates import archives, keystores, network, textforms
 from keyassay.certificates.decoding import sniff_der
 from keyassay.certificates.item import RawItem
@@ -28,10 +30,11 @@ BLOCK = 4096
 #: bytes of one block, beyond which it is handed on with fewer items
 BLOCK_BYTES = 64 << 20
 
-#: a file met in a folder that holds nothing is worth a record only if its name says that it should
+#: a file met in a folder that holds nothing is worth a record only if its name says that it should; otherwise it is
+#: passed over, and counted
 _EXTENSIONS = frozenset(
     f".{name}"
-    for group in ("pem crt cer der key pub csr req p7b p7c p7s p12 pfx", "jks keystore crl ocsp jwk jwks json jsonl")
+    for group in ("pem crt cer der key pub csr req p7b p7c p7s p12 pfx", "jks keystore crl ocsp jwk jwks")
     for name in group.split()
 )
 
@@ -64,6 +67,20 @@ def read_bytes(data: bytes, options: ReadOptions, source: str = "-") -> Iterator
     return _blocks(_stream(io.BytesIO(data), source, options, explicit=True))
 
 
+def read_encodings(encodings: Iterable[bytes], options: ReadOptions) -> Iterator[list[RawItem]]:
+    """Read one source after another out of memory; they are called "0", "1", "2", ..."""
+    return _blocks(found for number, data in enumerate(encodings) for found in _encoding(data, str(number), options))
+
+
+def _encoding(data: bytes, name: str, options: ReadOptions) -> Iterator[list[RawItem]]:
+    if data[:1] == b"\x30" and keystores.element_size(data, 0) == len(data):
+        source = Source(name, options, strict=True)
+        source.der(0, "", data)
+        yield source.drain()
+    else:
+        yield from _stream(io.BytesIO(data), name, options, explicit=True)
+
+
 def _blocks(found: Iterable[list[RawItem]]) -> Iterator[list[RawItem]]:
     """The same items in blocks of a useful size."""
     block: list[RawItem] = []
@@ -71,10 +88,12 @@ def _blocks(found: Iterable[list[RawItem]]) -> Iterator[list[RawItem]]:
     for items in found:
         block.extend(items)
         size += sum(len(raw.data) for raw in items)
-        while len(block) >= BLOCK:
-            yield block[:BLOCK]
-            del block[:BLOCK]
-            size = 0
+        if len(block) >= BLOCK:
+            whole = len(block) - len(block) % BLOCK
+            for at in range(0, whole, BLOCK):
+                yield block[at : at + BLOCK]
+            block = block[whole:]
+            size = sum(len(raw.data) for raw in block)
         if size > BLOCK_BYTES:
             yield block
             block, size = [], 0
@@ -176,7 +195,7 @@ def _stream(
     """Items of one stream of bytes: look at its head, then choose the reader."""
     source = Source(name, options, strict=explicit or Path(name).suffix.lower() in _EXTENSIONS)
     progress = options.progress if depth == 0 else None
-    kind, found, head = "", False, b""
+    kind, found, head, members = "", False, b"", False
     try:
         head = _read(file, CHUNK, progress)
         kind = archives.kind_of(head)
@@ -184,7 +203,7 @@ def _stream(
             source.problem(0, f"archives are nested deeper than {options.limits.nesting}")
         elif kind:
             for items in _archive(kind, head, file, source, explicit, depth, budget):
-                found = found or bool(items)
+                found, members = found or bool(items), True
                 yield items
         else:
             for items in _plain(head, file, source, progress):
@@ -197,10 +216,20 @@ def _stream(
     source.close()
     if not found and not source.count:
         if source.strict:
-            source.problem(0, "no certificate, request or key found" if head else "empty")
-        elif options.passed_over is not None and not kind:
+            source.problem(0, _nothing(head))
+        elif options.passed_over is not None and not members:
             options.passed_over(name)
     yield source.drain()
+
+
+def _nothing(head: bytes) -> str:
+    """Why nothing was found in a source that ought to hold something."""
+    if not head:
+        return "empty"
+    foreign = archives.foreign_kind(head)
+    if foreign:
+        return f"an archive in the format {foreign}, which keyassay does not read: unpack it"
+    return "no certificate, request or key found"
 
 
 def _archive(
@@ -239,27 +268,65 @@ def _read(file: archives.Readable, count: int, progress: object = None) -> bytes
 def _plain(head: bytes, file: archives.Readable, source: Source, progress: object) -> Iterator[list[RawItem]]:
     """What is no archive."""
     most = source.limits.file_bytes
-    utf16 = head[:2] in (b"\xff\xfe", b"\xfe\xff")
-    binary = _is_der(head) or head[:4] in (keystores.JKS_MAGIC, keystores.JCEKS_MAGIC)
-    as_json = not utf16 and not binary and textforms.reads_as_json(head)
-    if utf16 or binary or as_json:
+    letters = _letter_bytes(head)
+    if _is_der(head):
+        yield from _der(head, file, source, progress)
+        return
+    whole = bool(letters) or head[:4] in (keystores.JKS_MAGIC, keystores.JCEKS_MAGIC)
+    as_json = not whole and textforms.reads_as_json(head)
+    if whole or as_json:
         head += _read(file, most + 1 - len(head), progress)
-        if len(head) > most and not as_json:
+        if len(head) > most and whole:
             source.problem(0, f"more than the {most:,} bytes of a file that has to be read whole")
             return
-    if binary:
-        _binary(head, source)
-    elif utf16:
-        textforms.TextReader(source).scan(head.decode("utf-16", "replace").encode("utf-8", "replace"), last=True)
+    if letters:
+        base = 2 if head[:2] in _BYTE_ORDER_MARKS else 0
+        _whole_text(_narrowed(head[base:], letters), source)
+        source.widen(base, 2)
+    elif whole:
+        source.parts(0, keystores.jks(head, source.options.passwords, source.limits))
     elif not (as_json and len(head) <= most and textforms.json_text(head, source, 0)):
         yield from _text(head, file, source, progress)
 
 
+_BYTE_ORDER_MARKS = {b"\xff\xfe": "<u2", b"\xfe\xff": ">u2"}
+
+
+def _letter_bytes(head: bytes) -> str:
+    """The letters of UTF-16 as numpy calls them, by the byte order mark or by zeros beside ASCII; "" if it is none."""
+    if head[:2] in _BYTE_ORDER_MARKS:
+        return _BYTE_ORDER_MARKS[head[:2]]
+    even, odd = head[:64:2], head[1:64:2]
+    if len(head) >= 64:
+        if not any(odd) and all(0 < byte < 128 for byte in even):
+            return "<u2"
+        if not any(even) and all(0 < byte < 128 for byte in odd):
+            return ">u2"
+    return ""
+
+
+def _narrowed(data: bytes, letters: str) -> bytes:
+    """UTF-16 as one byte a letter, so that places are kept; what is not Latin-1 becomes a question mark."""
+    units = np.frombuffer(data[: len(data) // 2 * 2], dtype=letters)
+    return np.where(units < 256, units, ord("?")).astype(np.uint8).tobytes()
+
+
+def _whole_text(text: bytes, source: Source) -> None:
+    """Text that is all here."""
+    if not (textforms.reads_as_json(text) and textforms.json_text(text, source, 0)):
+        textforms.TextReader(source).scan(text, last=True)
+        if not source.count:
+            textforms.bare_base64(text, source)
+
+
 def _text(head: bytes, file: archives.Readable, source: Source, progress: object) -> Iterator[list[RawItem]]:
     """Text in chunks: what is complete is taken, the rest waits for the next chunk, twice as much each time."""
+    if len(head) < CHUNK:
+        _whole_text(head, source)
+        return
     reader = textforms.TextReader(source)
     buffer = head
-    whole = len(head) < CHUNK
+    whole = False
     while not whole:
         taken = reader.scan(buffer, last=False)
         source.place = reader.base
@@ -269,8 +336,6 @@ def _text(head: bytes, file: archives.Readable, source: Source, progress: object
         whole = not more
         buffer += more
     reader.scan(buffer, last=True)
-    if not source.count and buffer is head:
-        textforms.bare_base64(head, source)
 
 
 def _is_der(head: bytes) -> bool:
@@ -283,27 +348,40 @@ def _is_der(head: bytes) -> bool:
     return size is not None and bool(sniff_der(head[:size]) or keystores.container_of(head[:size], ""))
 
 
-def _binary(data: bytes, source: Source) -> None:
-    """Java key stores, or DER structures one after another."""
-    if data[0] != 0x30:
-        source.parts(0, keystores.jks(data, source.options.passwords, source.limits))
-        return
-    if data[1] == 0x80:
-        if keystores.container_of(data, ""):
-            source.der(0, "", data)
+def _der(buffer: bytes, file: archives.Readable, source: Source, progress: object) -> Iterator[list[RawItem]]:
+    """DER structures one after another."""
+    most = source.limits.file_bytes
+    if buffer[1] == 0x80:
+        buffer += _read(file, most + 1 - len(buffer), progress)
+        if len(buffer) <= most and keystores.container_of(buffer, ""):
+            source.der(0, "", buffer)
         else:
             source.problem(0, "BER with indefinite lengths: not read; convert it to DER or PEM")
         return
-    at = 0
-    while at < len(data):
-        size = keystores.element_size(data, at)
-        if size is None:
-            if at == 0:
-                source.problem(0, "not DER, or truncated: no complete structure starts here")
-            elif data[at:].strip(b"\0\r\n\t "):
-                source.problem(at, "bytes that are no DER structure follow")
-            return
-        source.der(at, "", data[at : at + size])
-        at += size
-        while data[at : at + 1] in (b"\r", b"\n"):
-            at += 1
+    base = at = 0
+    ended = len(buffer) < CHUNK
+    while True:
+        size = keystores.element_size(buffer, at)
+        if size is not None and size <= most:
+            source.der(base + at, "", buffer[at : at + size])
+            at += size
+            while buffer[at : at + 1] in _LINE_ENDS:
+                at += 1
+        elif not ended and len(buffer) - at <= most:
+            source.place = base + at
+            yield source.drain()
+            buffer, base, at = buffer[at:], base + at, 0
+            more = _read(file, max(CHUNK, len(buffer)), progress)
+            ended = not more
+            buffer += more
+        else:
+            break
+    if size is not None or len(buffer) - at > most:
+        source.problem(base + at, f"a structure of more than {most:,} bytes; what follows it was not read")
+    elif base + at == 0:
+        source.problem(0, "not DER, or truncated: no complete structure starts here")
+    elif buffer[at:].strip(b"\0\r\n\t "):
+        source.problem(base + at, "bytes that are no DER structure follow")
+
+
+_LINE_ENDS = (b"\r", b"\n")
