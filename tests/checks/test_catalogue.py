@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pickle
 import re
+import time
 import tomllib
 from dataclasses import replace
+from math import comb, prod
 from pathlib import Path
 from random import Random
 
+import flint
 import gmpy2
 import pytest
 
@@ -21,12 +24,14 @@ from keyassay.certificates.item import Item
 from keyassay.certificates.public_key import (
     DsaPublicKey,
     EcPublicKey,
+    ExplicitParameters,
     OkpPublicKey,
     PublicKey,
     RsaPublicKey,
 )
 from keyassay.checks import PAGE_SECTIONS, REASON_PREFIX, Check, Context, catalogue
 from keyassay.findings import Classification, Confidence, Finding, Profile
+from keyassay.keymath.factoring import primes_below
 from vectors_of_checks import FOLDER, Case, cases, cases_of
 
 CHECKS = catalogue()
@@ -201,6 +206,19 @@ def hostile_keys() -> list[PublicKey]:
         RsaPublicKey(2**16383 + 12345, 65537),
         RsaPublicKey(2**16384 - 1, 2**16383 + 1),
         RsaPublicKey(int("123456789" * 470), 65537),
+        # Fermat's best case and worst, smooth numbers, few ones, few ones apart, a large e that has no small inverse
+        RsaPublicKey((2**1023 + 1) * (2**1023 + 3), 65537),
+        RsaPublicKey(prod(int(p) for p in primes_below(1 << 20)[-100:]), 65537),
+        RsaPublicKey(prod(int(p) for p in primes_below(1 << 20)[-800:]), 65537),
+        RsaPublicKey(1 << 2047 | 1 << 1500 | 1 << 700 | 1 << 96 | 1, 65537),
+        RsaPublicKey(sum(1 << (113 * i) for i in range(19)) | 1 << 2047, 65537),
+        RsaPublicKey(sum(1 << (113 * i) for i in range(145)), 65537),
+        RsaPublicKey(_RANDOM.getrandbits(16_384) | 1 | 1 << 16_383, _RANDOM.getrandbits(16_384) | 1),
+        RsaPublicKey(_RANDOM.getrandbits(16_384) | 7 | 1 << 16_383, 65537),
+        RsaPublicKey(_RANDOM.getrandbits(16_381) << 3 | 1 | 1 << 16_383, 65537),
+        RsaPublicKey(_RANDOM.getrandbits(2048) | 1 | 1 << 2047, _RANDOM.getrandbits(4096) | 1),
+        *(RsaPublicKey(swinnerton_dyer(1 << width) << 1 | 1, 65537) for width in (64, 256)),
+        *(RsaPublicKey(swinnerton_dyer(1 << width), 65537) for width in (64, 128, 256)),
     ]
     points = (b"", b"\x00", b"\x02", b"\x04", b"\x04" + b"\xff" * 64, b"\x05" + b"\x00" * 64, b"\x03" + b"\x00" * 32)
     ec = [
@@ -211,9 +229,52 @@ def hostile_keys() -> list[PublicKey]:
     okp = [OkpPublicKey(kind, encoded) for kind in ("ed25519", "ed448", "x25519", "x448") for encoded in points]
     dsa = [
         DsaPublicKey(*numbers)
-        for numbers in ((0, 0, 0, 0), (7, 3, 2, 4), (2**2048 - 1, 2**256 - 1, 2, 3), (1, 1, 1, 1))
+        for numbers in (
+            (0, 0, 0, 0),
+            (7, 3, 2, 4),
+            (2**2048 - 1, 2**256 - 1, 2, 3),
+            (1, 1, 1, 1),
+            (2**11213 - 1, 2**9941 - 1, 3, 5),
+            (2**4423 - 1, 2**4253 - 1, 3, 5),
+            (2**3217 - 1, 2**521 - 1, 3, 5),
+            (2**16_384 + 1, 2**16_384 - 1, 2**16_383, 2**16_383 + 5),
+        )
     ]
-    return [*rsa, *ec, *okp, *dsa]
+    explicit = [
+        EcPublicKey("explicit", point, ExplicitParameters("prime", p, a, b, generator, order, cofactor))
+        for p, a, b, order in (
+            (2**521 - 1, 1, 2, 2**607 - 1),
+            (2**607 - 1, -3 % 2**607, 5, 2**521 - 1),
+            (2**607 - 1, 0, 0, 2**607 - 1),
+            (2**11213 - 1, 1, 1, 7),
+            (2**1023 + 1, 2**1023, 3, 2**1024 - 1),
+            (0, 0, 0, 0),
+            (5, 1, 1, 9),
+        )
+        for size in [max((p.bit_length() + 7) // 8, 1)]
+        for generator, point in (
+            (b"\x04" + (1).to_bytes(size, "big") + (1).to_bytes(size, "big"), b"\x04" + bytes(2 * size)),
+            (b"\x02" + (1).to_bytes(size, "big"), b"\x03" + (1).to_bytes(size, "big")),
+            (b"", b""),
+        )
+        for cofactor in (None, 0, 2**300)
+    ]
+    explicit.append(EcPublicKey("explicit", b"\x04", ExplicitParameters("binary", 2**283 + 1, 1, 1, b"\x00", 5, 1)))
+    return [*rsa, *ec, *okp, *dsa, *explicit]
+
+
+def swinnerton_dyer(x: int) -> int:
+    """A value of the polynomial with the roots +-sqrt(2) +-sqrt(3) +-sqrt(5) +-sqrt(7) +-sqrt(11): hard to factor."""
+    polynomial = flint.fmpz_poly([0, 1])
+    for prime in (2, 3, 5, 7, 11):
+        # p(x + sqrt(q)) p(x - sqrt(q)): with y^2 = q, the norm of p(x + y)
+        shifted = [flint.fmpz_poly([0]), flint.fmpz_poly([0])]
+        for power, coefficient in enumerate(polynomial.coeffs()):
+            for i in range(power + 1):
+                term = flint.fmpz_poly([0] * (power - i) + [int(coefficient) * comb(power, i) * prime ** (i // 2)])
+                shifted[i % 2] += term
+        polynomial = shifted[0] * shifted[0] - prime * shifted[1] * shifted[1]
+    return abs(int(polynomial(x)))
 
 
 @pytest.mark.parametrize("profile", [Profile.FAST, Profile.STANDARD], ids=lambda profile: profile.label)
@@ -222,6 +283,35 @@ def test_hostile_keys_raise_nothing(profile: Profile) -> None:
     plan = replace(Plan.of(Settings(profile=profile), len(items)), now=NOW)
     for result in assess_items(items, plan):
         assert result.not_run == (), result.item.key
+
+
+#: CPU seconds that one hostile key may cost one check, tables made: five times the slowest (a beam of 400 states)
+BUDGET = {Profile.FAST: 1.0, Profile.STANDARD: 2.5}
+
+
+@pytest.mark.parametrize("profile", BUDGET, ids=lambda profile: profile.label)
+@pytest.mark.parametrize("check", [one for one in CHECKS if one.shape == "key"], ids=lambda check: check.id)
+def test_hostile_keys_stay_within_the_budget(check: Check, profile: Profile) -> None:
+    """Time of this process alone, so that a busy machine does not matter; the least of two, so that tables do not."""
+    context = Context(profile=profile, now=NOW)
+    limits = Settings().limits
+    for key in hostile_keys():
+        large = isinstance(key, RsaPublicKey) and (
+            key.bits > limits.modulus_bits or key.exponent.bit_length() > limits.exponent_bits
+        )
+        if not isinstance(key, check.metadata.applies_to) or (large and not check.metadata.any_size):
+            continue
+        spent = []
+        for _ in range(2):
+            [(batch, _)] = group_keys([key])
+            started = time.process_time()
+            found = list(check.find(batch, context))
+            spent.append(time.process_time() - started)
+            if spent[-1] < BUDGET[profile] / 5:
+                break
+        for _, verdict in found:
+            check.finding(key, verdict)
+        assert min(spent) < BUDGET[profile], (check.id, key.type, getattr(key, "bits", 0))
 
 
 @pytest.mark.parametrize("check", [one for one in CHECKS if one.shape == "fleet"], ids=lambda check: check.id)
