@@ -24,6 +24,21 @@ _FREE = 1 << 20
 _BLOCK = 512
 _NAME_BYTES = 65_536
 _PIECE = 1 << 20
+#: bytes of a zip archive from a pipe that are kept in memory; more goes to a temporary file
+_SPOOLED = 64 << 20
+#: packed bytes handed to a decompressor at once; small, because what follows a stream's end is copied
+_PACKED = 8192
+#: bytes that one xz stream may ask for its dictionary (xz -9 takes 65 MiB)
+_XZ_MEMORY = 256 << 20
+#: formats that are known but not read
+_FOREIGN = {
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"Rar!\x1a\x07": "RAR",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"!<arch>\n": "ar",
+    b"MSCF\0\0\0\0": "cabinet",
+}
 
 
 class ArchiveError(Exception):
@@ -113,6 +128,43 @@ class _Expanded:
         return data
 
 
+class _Decompressed:
+    """Streams of bz2 or xz one after another, with no more memory than a format needs.
+
+    Args:
+        new: makes a decompressor for the next stream.
+        file: the packed bytes.
+    """
+
+    def __init__(self, new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor], file: Readable) -> None:
+        self._new = new
+        self._file = file
+        self._engine = new()
+
+    def read(self, count: int) -> bytes:
+        while True:
+            rest = b""
+            if self._engine.eof:
+                rest = self._engine.unused_data
+                while not (rest := rest.lstrip(b"\0")):
+                    rest = self._file.read(_PACKED)
+                    if not rest:
+                        return b""
+                self._engine = self._new()
+            elif self._engine.needs_input:
+                rest = self._file.read(_PACKED)
+                if not rest:
+                    raise EOFError("it ends too early")
+            data = self._engine.decompress(rest, count)
+            if data:
+                return data
+
+
+def foreign_kind(head: bytes) -> str:
+    """The name of an archive format that is known but not read; "" for anything else."""
+    return next((name for magic, name in _FOREIGN.items() if head.startswith(magic)), "")
+
+
 def kind_of(head: bytes) -> str:
     """zip, tar, gzip, bzip2 or xz by content; "" for anything else."""
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
@@ -160,9 +212,9 @@ def members(
     if kind == "gzip":
         stream = gzip.GzipFile(fileobj=packed, mode="rb")
     elif kind == "bzip2":
-        stream = bz2.BZ2File(cast("BinaryIO", packed))
+        stream = _Decompressed(bz2.BZ2Decompressor, packed)
     else:
-        stream = lzma.LZMAFile(cast("BinaryIO", packed))
+        stream = _Decompressed(partial(lzma.LZMADecompressor, memlimit=_XZ_MEMORY), packed)
     yield Member("", _Expanded(stream, *{own, budget})), budget
 
 
@@ -172,18 +224,37 @@ def _zip(packed: Packed, file: Readable, limits: Limits, budget: Budget | None) 
         size = file.seek(0, io.SEEK_END)
         yield from _zip_members(cast("BinaryIO", file), limits, budget or Budget(limits, lambda: size), packed.progress)
         return
-    with tempfile.SpooledTemporaryFile(max_size=_PIECE * 64) as spooled:
+    with tempfile.SpooledTemporaryFile(max_size=_SPOOLED) as spooled:
         while data := packed.read(_PIECE):
             spooled.write(data)
+            if packed.used > limits.archive_bytes:
+                raise ArchiveError(f"a zip archive of more than {limits.archive_bytes:,} bytes in a stream")
         budget = budget or Budget(limits, lambda: packed.used)
         yield from _zip_members(cast("BinaryIO", spooled), limits, budget, None)
+
+
+class _Seekable:
+    """A file for ``zipfile`` that refuses to read a directory of absurd size whole."""
+
+    def __init__(self, file: BinaryIO, most: int) -> None:
+        self._file = file
+        self._most = most
+        self.seek = file.seek
+        self.tell = file.tell
+        self.seekable = file.seekable
+        self.close = file.close
+
+    def read(self, count: int = -1) -> bytes:
+        if count > self._most:
+            raise ArchiveError(f"its directory takes {count:,} bytes, more than {self._most:,}")
+        return self._file.read(count)
 
 
 def _zip_members(
     file: BinaryIO, limits: Limits, budget: Budget, progress: Callable[[int], None] | None
 ) -> Iterator[tuple[Member, Budget]]:
     try:
-        archive = zipfile.ZipFile(file)
+        archive = zipfile.ZipFile(cast("BinaryIO", _Seekable(file, limits.zip_directory_bytes)))
         entries = archive.infolist()
     except Exception as error:  # noqa: BLE001  hostile directories raise many kinds
         yield Member("", error=f"damaged zip archive: {error}"), budget
@@ -226,6 +297,8 @@ def _tar_number(field: bytes) -> int:
     if field[0] & 0x80:
         return int.from_bytes(field[1:], "big")
     text = field.replace(b"\0", b" ").split()
+    if text and not text[0].isdigit():  # int() would take signs and underscores
+        raise ValueError(text[0])
     return int(text[0], 8) if text else 0
 
 

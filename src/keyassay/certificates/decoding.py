@@ -91,6 +91,8 @@ def _certificate(raw: RawItem, data: bytes) -> Item:
         refused = " ".join(str(error).split())[:200] or type(error).__name__
     spans = _certificate_spans(data)
     key = spki.parse(data, spans[9], spans[10], notices)
+    if data[spans[2]] & 128:
+        notices.append("the serial number is negative")
     if refused:
         notices.append(f"the strict parser refuses it ({refused}); the key was read by a bounded walk")
     if spans[11] != len(data):
@@ -194,7 +196,7 @@ def _openssh(raw: RawItem, data: bytes) -> Item:
     elif name.startswith("ssh-dss"):
         key = DsaPublicKey(*(int.from_bytes(part, "big") for part in parts[:4]))
     elif "ecdsa-sha2-" in name:
-        key = EcPublicKey(_SSH_CURVES.get(parts[0], parts[0].decode("ascii", "replace")), parts[1])
+        key = _openssh_ec(parts[0], parts[1])
     elif "ssh-ed25519" in name:
         key = OkpPublicKey("ed25519", parts[0])
     elif "ssh-ed448" in name:
@@ -202,6 +204,16 @@ def _openssh(raw: RawItem, data: bytes) -> Item:
     else:
         key = UnsupportedPublicKey("ssh", name[:64], f"not assessed: no check knows {name[:64]} keys")
     return _item(raw, Kind.PUBLIC_KEY, None, _encode(key), key)
+
+
+def _openssh_ec(curve: bytes, point: bytes) -> PublicKey:
+    """A key on a curve named as in RFC 5656: by a NIST name, or else by its dotted OID."""
+    name = curve.decode("ascii", "replace")[:64]
+    if curve in _SSH_CURVES:
+        return EcPublicKey(_SSH_CURVES[curve], point)
+    if name in spki.CURVE_NAMES:
+        return EcPublicKey(spki.CURVE_NAMES[name], point)
+    return UnsupportedPublicKey("ssh", "ecdsa", f"not assessed: no check knows the curve {name!r}")
 
 
 def _openssh_parts(name: str, data: bytes) -> list[bytes]:
@@ -237,8 +249,10 @@ def _base64url(table: dict[str, Any], name: str) -> bytes:
     value = table.get(name)
     if not isinstance(value, str):
         raise DerError(f"JWK: member {name!r} is missing or no string")
+    bare = value.rstrip("=")
     try:
-        return base64.urlsafe_b64decode(value.rstrip("=") + "=" * (-len(value.rstrip("=")) % 4))
+        # some write the ordinary alphabet; anything else is damage, which must not become another number
+        return base64.b64decode(bare.replace("-", "+").replace("_", "/") + "=" * (-len(bare) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise DerError(f"JWK: member {name!r} is not base64url") from None
 
@@ -250,7 +264,7 @@ def _jwk(raw: RawItem, data: bytes) -> Item:
         raise DerError("JWK: not JSON") from None
     if not isinstance(table, dict):
         raise DerError("JWK: not an object")
-    kind, curve = table.get("kty"), table.get("crv")
+    kind, curve = (str(table.get(name))[:40] for name in ("kty", "crv"))
     key: PublicKey
     if kind == "RSA":
         key = RsaPublicKey(*(int.from_bytes(_base64url(table, name), "big") for name in ("n", "e")))
@@ -260,12 +274,14 @@ def _jwk(raw: RawItem, data: bytes) -> Item:
         if any(len(one) > size for one in coordinates):
             raise DerError("JWK: a coordinate is too long for the curve")
         key = EcPublicKey(curve, b"\x04" + b"".join(one.rjust(size, b"\0") for one in coordinates))
-    elif kind == "OKP" and isinstance(curve, str) and curve.lower() in ("ed25519", "ed448", "x25519", "x448"):
+    elif kind == "OKP" and curve.lower() in ("ed25519", "ed448", "x25519", "x448"):
         key = OkpPublicKey(curve.lower(), _base64url(table, "x"))
     elif kind == "oct":
-        raise DerError("JWK: a symmetric key")
+        key = UnsupportedPublicKey("oct", "symmetric", "not assessed: a symmetric key")
+    elif kind in ("EC", "OKP"):
+        key = UnsupportedPublicKey("jwk", kind, f"not assessed: no check knows the curve {curve!r}")
     else:
-        raise DerError(f"JWK: unknown key type {str(kind)[:40]!r} or curve {str(curve)[:40]!r}")
+        key = UnsupportedPublicKey("jwk", kind, f"not assessed: no check knows keys of the type {kind!r}")
     notices = ("a private key: only its public part was read",) if "d" in table else ()
     return _item(raw, Kind.PUBLIC_KEY, None, _encode(key), key, notices)
 

@@ -91,11 +91,15 @@ def integer(data: bytes, start: int, stop: int) -> int:
     return int.from_bytes(data[start:stop], "big", signed=True)
 
 
-@lru_cache(maxsize=4096)
 def oid_text(contents: bytes) -> str:
     """Dotted form of an object identifier's contents; "?" and hex where it is malformed or absurdly long."""
     if not contents or len(contents) > 64 or contents[-1] & 128:
         return "?" + contents[:16].hex()
+    return _dotted(contents)
+
+
+@lru_cache(maxsize=4096)  # of short identifiers only: what is cached must not grow with what an attacker sends
+def _dotted(contents: bytes) -> str:
     arcs: list[int] = []
     value = 0
     for byte in contents:
@@ -107,9 +111,13 @@ def oid_text(contents: bytes) -> str:
     return ".".join(map(str, [first, arcs[0] - 40 * first, *arcs[1:]]))
 
 
-@lru_cache(maxsize=65536)
 def time_seconds(tag: int, contents: bytes) -> int | None:
     """Seconds since 1970 of a UTCTime (0x17) or GeneralizedTime (0x18), None if it cannot be read."""
+    return _seconds(tag, contents) if len(contents) <= 15 else None
+
+
+@lru_cache(maxsize=65536)
+def _seconds(tag: int, contents: bytes) -> int | None:
     try:
         text = contents.decode("ascii")
         if not text.endswith("Z") or not text[:-1].isdigit():

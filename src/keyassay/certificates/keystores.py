@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 
+from keyassay.certificates import pkcs12, spki
 from keyassay.certificates.der import (
     INTEGER,
     OCTET_STRING,
@@ -79,6 +80,11 @@ def container_of(data: bytes, label: str) -> str:
     if label and label not in _PRIVATE_LABELS:
         return ""
     return _shape(data) or _PRIVATE_LABELS.get(label, "")
+
+
+def most_bytes(container: str, limits: Limits) -> int:
+    """Bytes that a container may have: key stores are read whole, a private key is one item."""
+    return limits.file_bytes if container in ("pkcs7", "pkcs12") else limits.item_bytes
 
 
 def _shape(data: bytes) -> str:
@@ -219,11 +225,23 @@ def _pkcs12(data: bytes, passwords: tuple[bytes, ...]) -> Iterator[Part]:
     if _costs_too_much(data):
         yield Part(error="PKCS #12: deriving its keys asks for absurd work")
         return
+    refused = ""
     for password in (*passwords, b"", None):
         try:
-            store = pkcs12.load_pkcs12(data, password)
-        except Exception:  # noqa: BLE001, S112  wrong password, or an algorithm that is not supported
-            continue
+            store = load_pkcs12(data, password)
+        except Exception as error:  # noqa: BLE001  wrong password, or what the strict parser refuses
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            if "invalid password" in reason.lower():
+                continue
+            refused = refused or reason
+            try:
+                found = list(pkcs12.leaves(data, password or b""))
+            except DerError:
+                continue
+            yield from (Part(label, leaf) for label, leaf in found)
+            if not found:
+                yield Part(error="PKCS #12 without certificates")
+            return
         entries = ([store.cert] if store.cert else []) + list(store.additional_certs)
         for entry in entries:
             yield Part("CERTIFICATE", entry.certificate.public_bytes(serialization.Encoding.DER))
@@ -232,7 +250,10 @@ def _pkcs12(data: bytes, passwords: tuple[bytes, ...]) -> Iterator[Part]:
         if not entries and store.key is None:
             yield Part(error="PKCS #12 without certificates")
         return
-    yield Part(error=f"PKCS #12: no password opens it; {_HINT}")
+    if refused:
+        yield Part(error=f"PKCS #12: not read: {refused}")
+    else:
+        yield Part(error=f"PKCS #12: {'no password opens it' if passwords else 'encrypted'}; {_HINT}")
 
 
 def _rsa_private(data: bytes, at: int, end: int) -> Part:
@@ -286,7 +307,13 @@ def _pkcs8(data: bytes) -> Part:
         _, key_start, key_stop = tlv(data, begin, finish)
         if any(tag == 0xA1 for tag, *_ in children(data, key_start, key_stop)):
             return _ec_private(data, begin, finish, data[last:after])
-    return _load(data, None)
+    try:
+        return _load(data, None)
+    except DerError:
+        name = spki.unsupported_name(oid)
+        if not name:
+            raise
+        return Part(error=f"a private key of the type {name}: not assessed")
 
 
 def _openssh_private(data: bytes) -> Part:

@@ -21,6 +21,7 @@ class Limits:
         archive_members: members of one archive.
         archive_bytes: bytes that one archive may expand to, all members together.
         archive_ratio: expansion of one member relative to its compressed size, beyond the first mebibyte.
+        zip_directory_bytes: size of a zip archive's directory, which is read whole (about 500,000 members).
         line_bytes: length of one line of text; the rest of a longer one is passed over and reported.
         file_bytes: what is read whole when a file is neither PEM text nor line-oriented (DER, PKCS #12, JSON).
         unreadable_per_source: records of unreadable items per file that are kept one by one; further ones are
@@ -35,6 +36,7 @@ class Limits:
     archive_members: int = 2_000_000
     archive_bytes: int = 64 * 1024**3
     archive_ratio: int = 200
+    zip_directory_bytes: int = 32 * 1024**2
     line_bytes: int = 1024 * 1024
     file_bytes: int = 64 * 1024 * 1024
     unreadable_per_source: int = 1_000

@@ -22,24 +22,25 @@ _SHORT = {
 }
 _ENCODINGS = {0x0C: "utf-8", 0x13: "latin-1", 0x16: "latin-1", 0x14: "latin-1", 0x12: "latin-1", 0x1A: "latin-1",
               0x1E: "utf-16-be", 0x1C: "utf-32-be"}  # fmt: skip
+#: longer names are not kept: a cache must not grow with what an attacker sends
+_CACHED_BYTES = 1024
 _SPECIAL = frozenset('\\"+,;<>=\0')
 
 
 def _escape(value: str) -> str:
     if not value:
         return value
+    first = "\\" if value[0] in "# " else ""
+    last = value[-1] == " " and len(value) > 1
     if not _SPECIAL.isdisjoint(value):
         value = "".join(
             "\\00" if letter == "\0" else "\\" + letter if letter in '\\"+,;<>' else letter for letter in value
         )
-    if value[0] in "# ":
-        value = "\\" + value
-    if value[-1] == " " and value[-2:-1] != "\\":
+    if last:
         value = value[:-1] + "\\ "
-    return value
+    return first + value
 
 
-@lru_cache(maxsize=8192)
 def rfc4514(der: bytes) -> str:
     """The name as a string, last attribute first; never raises.
 
@@ -49,6 +50,11 @@ def rfc4514(der: bytes) -> str:
     Returns:
         RFC 4514 text; hex with a leading "#" for what cannot be decoded.
     """
+    return _text(der) if len(der) <= _CACHED_BYTES else _text.__wrapped__(der)
+
+
+@lru_cache(maxsize=8192)
+def _text(der: bytes) -> str:
     if not der:
         return ""
     try:

@@ -44,6 +44,9 @@ class Source:
         options: bounds and passwords.
         strict: whether it ought to hold something of ours (named by the user, or by its extension), so that what
             merely hints at damage is worth a record.
+
+    Attributes:
+        place: byte offset that reading has come to, for complaints about the stream itself.
     """
 
     def __init__(self, name: str, options: ReadOptions, *, strict: bool) -> None:
@@ -78,7 +81,10 @@ class Source:
     def der(self, offset: int, label: str, data: bytes) -> None:
         """A DER structure (or what a PEM block held): containers and private keys are unwrapped."""
         container = keystores.container_of(data, label)
-        if container:
+        most = keystores.most_bytes(container, self.limits) if container else 0
+        if container and len(data) > most:
+            self.problem(offset, f"{len(data):,} bytes are more than the {most:,} that one item may have")
+        elif container:
             self.parts(offset, keystores.unpack(container, data, self.options.passwords, self.limits))
         else:
             self.add(offset, label or sniff_der(data), data)
@@ -90,6 +96,16 @@ class Source:
                 self.problem(offset, part.error)
             else:
                 self.add(offset, part.label, part.data, part.notice)
+
+    def widen(self, base: int, width: int) -> None:
+        """Turn offsets that count letters into offsets that count bytes.
+
+        Args:
+            base: bytes before the first letter.
+            width: bytes of a letter.
+        """
+        self.items = [raw._replace(offset=base + width * raw.offset) for raw in self.items]
+        self._last_offset = base + width * self._last_offset
 
     def close(self) -> None:
         """Say how many unreadable items were only counted."""

@@ -91,6 +91,11 @@ _UNSUPPORTED = {
 }
 
 
+def unsupported_name(oid: str) -> str:
+    """The name of a key type that no check knows; "" for those that are known, or not even by name."""
+    return _UNSUPPORTED.get(oid, "")
+
+
 def _unsupported(oid: str, why: str = "") -> UnsupportedPublicKey:
     name = _UNSUPPORTED.get(oid, oid)
     kind = name.split(" ")[0].lower() if name != oid else oid

@@ -23,8 +23,9 @@ _HEAD = len(_CERTIFICATE)
 _LABEL = rb"([A-Z0-9 #./]{1,64})"
 _PEM = re.compile(rb"-----BEGIN " + _LABEL + rb"-----([A-Za-z0-9+/=\s]*+)-----END " + _LABEL + rb"-----")
 _OPENING, _CLOSING = re.compile(rb"-----BEGIN " + _LABEL + rb"-----"), re.compile(rb"-----END " + _LABEL + rb"-----$")
-#: what may stand before base64 on a line that is quoted or commented out
-_QUOTE = re.compile(rb"^[\s>|#*;:\"'/-]+(?=[A-Za-z0-9+/=])")
+#: what may stand before base64 on a line that is quoted or commented out (no letter of base64, such as "/" and "+")
+_QUOTE = re.compile(rb"^[\s>|#*;:\"'-]+(?=[A-Za-z0-9+/=])")
+_ESCAPED = re.compile(rb"\\u00([0-9A-Fa-f]{2})")
 _SSH_LINE = re.compile(
     rb"(?:^|[\s,\"'])((?:sk-)?(?:ssh|ecdsa-sha2)-[a-z0-9@.\-]{1,60})[ \t]++(AAAA[A-Za-z0-9+/]++={0,2})"
 )
@@ -32,14 +33,26 @@ _SSH_LINE = re.compile(
 _BASE64_DER = re.compile(rb"M(?<![A-Za-z0-9+/=_-]M)[A-P][A-Za-z0-9+/]{38,}+={0,2}(?![A-Za-z0-9+/=_-])")
 _SSH2_BEGIN, _SSH2_END = b"---- BEGIN SSH2 PUBLIC KEY ----", b"---- END SSH2 PUBLIC KEY ----"
 _SSH2_BYTES = 65_536
+#: a line that says it holds an OpenSSH key
+_SSH_START = re.compile(rb"(?:sk-)?(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2-nistp)[a-z0-9@.\-]{0,60}[ \t]")
+#: what may be as long as a revocation list; all else is one item
+_LONG_LABELS = (b"X509 CRL", b"CRL", b"OCSP RESPONSE", b"PKCS7", b"CMS", b"PKCS #7 SIGNED DATA", b"PKCS12")
 #: parameters beside a key: no key of their own
 _NO_KEYS = frozenset(["EC PARAMETERS", "DH PARAMETERS", "X9.42 DH PARAMETERS", "DSA PARAMETERS"])
 #: values of a JSON document that is taken apart; PEM in larger ones is still found as text
 _JSON_VALUES = 4_000_000
 _JSON_START = (b"{", b"[")
 _JWK_PUBLIC = ("kty", "crv", "n", "e", "x", "y")
-_JSON = json.JSONDecoder()
+#: numbers are of no interest here, and some take quadratic time to convert
+_JSON = json.JSONDecoder(parse_int=len, parse_float=len)
+_JSON_LINE = re.compile(rb"^[ \t]*\{", re.MULTILINE)
 _SPACE = re.compile(r"[ \t\r\n]*")
+
+
+#: bytes before BEGIN that may be a prefix of the block's lines
+_PREFIX = 64
+#: what makes lines outside PEM blocks worth a look, beside base64 of DER
+_SIGNS = (b"AAAA", b'"kty"', b'"x5c"', _SSH2_BEGIN, _END, b"ssh-", b"ecdsa-sha2-")
 
 
 def reads_as_json(head: bytes) -> bool:
@@ -58,9 +71,15 @@ class TextReader:
     def __init__(self, source: Source, base: int = 0) -> None:
         self.source = source
         self.base = base
-        # the longest block: a CRL in base64 with its line ends
-        self._most = source.limits.revocation_bytes * 3 // 2
+        # the longest blocks, in base64 with line ends
+        self._most = source.limits.item_bytes * 3 // 2
+        self._most_long = source.limits.revocation_bytes * 3 // 2
         self._in_long_line = False
+        self._long_at = -1
+        self._end_expected = False
+        # forms met that hold one thing a line: a line that is damaged then stands for something that is lost
+        self._row_forms: set[str] = set()
+        self._damaged_rows: list[tuple[int, str, str]] = []
         self._ssh2: bytearray | None = None
         self._ssh2_offset = 0
 
@@ -76,9 +95,11 @@ class TextReader:
         """
         taken = self._scan(buffer, last=last)
         self.base += taken
-        if last and self._ssh2 is not None:
-            self.source.problem(self._ssh2_offset, "BEGIN without END")
-            self._ssh2 = None
+        if last:
+            if self._ssh2 is not None:
+                self.source.problem(self._ssh2_offset, "BEGIN without END")
+                self._ssh2 = None
+            self._line_ends()
         return taken
 
     def _scan(self, buffer: bytes, *, last: bool) -> int:
@@ -99,9 +120,14 @@ class TextReader:
                     if stop < 0 and not last and len(buffer) - line < source.limits.line_bytes:
                         return at
                     stop = len(buffer) if stop < 0 else stop
-                    if stop - line <= source.limits.line_bytes and json_text(buffer[line:stop], source, base + line):
+                    if stop - line > source.limits.line_bytes:
+                        self._long_line(base + line)
+                        at = begin
+                    elif self._json_line(buffer[line:stop], base + line):
                         at = stop
                         continue
+                    elif starts(b"{", line):
+                        at = begin
                 self._between(buffer, at, begin)
             elif begin > at and (self._in_long_line or self._ssh2 is not None):
                 self._between(buffer, at, begin)
@@ -116,13 +142,17 @@ class TextReader:
                         data = b""
                     if len(data) > 3 and data[:2] == b"\x30\x82" and (data[2] << 8 | data[3]) + 4 == len(data):
                         add(base + begin, "CERTIFICATE", data)
-                        self._in_long_line = False
+                        if self._in_long_line:
+                            self._line_ends()
                         at = stop + _HEAD - 2
                         continue
             match = plain_pem(buffer, begin)
             if match is not None:
                 label, body, closing = match.groups()
-                self._in_long_line = False
+                self._line_ends()
+                if match.end() - begin > self._most and match.end() - begin > self._longest(label):
+                    at = self._too_long(begin, label)
+                    continue
                 at = match.end()
                 if label != closing:
                     source.problem(base + begin, f"BEGIN {label.decode()} ends with END {closing.decode()}")
@@ -142,14 +172,20 @@ class TextReader:
                 end = find(_END, begin)
             following = find(_BEGIN, begin + len(_BEGIN), end if end >= 0 else len(buffer))
             reach = following if following >= 0 else end if end >= 0 else len(buffer)
-            if following >= 0 or end < 0 or reach - begin > self._most:
-                if following < 0 and reach - begin <= self._most and not last:
+            opening = _OPENING.match(buffer, begin)
+            label = opening.group(1) if opening else b""
+            if reach - begin > self._longest(label):
+                at = self._too_long(begin, label)
+                self._line_ends()
+                continue
+            if following >= 0 or end < 0:
+                if following < 0 and not last:
                     return begin
-                if _OPENING.match(buffer, begin):
+                if opening:
                     source.problem(base + begin, "BEGIN without END")
                 else:
                     source.doubt(base + begin, "damaged PEM markers")
-                self._in_long_line = False
+                self._line_ends()
                 at = begin + len(_BEGIN)
                 continue
             closing_at = find(b"-----", end + len(_END), end + len(_END) + 70)
@@ -160,8 +196,9 @@ class TextReader:
                 at = end + len(_END)
             else:
                 at = closing_at + 5
-                self._odd_pem(buffer[begin:at], base + begin)
-            self._in_long_line = False
+                line = max(buffer.rfind(b"\n", max(0, begin - _PREFIX), begin) + 1, begin - _PREFIX, 0)
+                self._odd_pem(buffer[begin:at], base + begin, buffer[line:begin].strip())
+            self._line_ends()
 
     def _tail(self, buffer: bytes, at: int, *, last: bool) -> int:
         """What follows the last marker: whole lines are taken, an unfinished one waits for the rest."""
@@ -175,13 +212,53 @@ class TextReader:
         if len(buffer) - at <= self.source.limits.line_bytes:
             return at
         if not self._in_long_line:
-            self._long_line(self.base + at)
+            self._long_at = self.base + at
         self._in_long_line = True
         return len(buffer) - len(_BEGIN)
+
+    def _longest(self, label: bytes) -> int:
+        """Bytes that a PEM block with this label may take."""
+        return self._most_long if label in _LONG_LABELS else self._most
+
+    def _too_long(self, begin: int, label: bytes) -> int:
+        """Report a block that is longer than it may be, or has no end; returns where to go on."""
+        self.source.problem(self.base + begin, f"no END within the {self._longest(label):,} bytes that it may take")
+        self._end_expected = True
+        return begin + len(_BEGIN)
+
+    def _json_line(self, line: bytes, offset: int) -> bool:
+        """Whether a line was JSON, with what is in it."""
+        sound = json_text(line, self.source, offset)
+        if line[:1] == b"{":
+            self._row("json", offset, "" if sound else "a line that is not JSON among lines of JSON")
+        return sound
+
+    def _line_ends(self) -> None:
+        """Report the long line that has come to its end, if there was one."""
+        self._in_long_line = False
+        if self._long_at >= 0:
+            self._long_line(self._long_at)
+            self._long_at = -1
 
     def _long_line(self, offset: int) -> None:
         most = self.source.limits.line_bytes
         self.source.doubt(offset, f"a line of more than {most:,} bytes; only PEM is looked for in it")
+
+    def _row(self, form: str, offset: int, damage: str) -> None:
+        """A line in a form that has one thing a line, sound or (``damage``) not.
+
+        What looks like a damaged line may be anything, until there are sound ones around it.
+        """
+        if not damage and form not in self._row_forms:
+            self._row_forms.add(form)
+            for place, kind, reason in self._damaged_rows:
+                if kind == form:
+                    self.source.problem(place, reason)
+            self._damaged_rows = [one for one in self._damaged_rows if one[1] != form]
+        elif damage and form in self._row_forms:
+            self.source.problem(offset, damage)
+        elif damage and len(self._damaged_rows) < self.source.limits.unreadable_per_source:
+            self._damaged_rows.append((offset, form, damage))
 
     def _between(self, buffer: bytes, start: int, stop: int) -> None:
         """Lines outside PEM blocks."""
@@ -192,13 +269,14 @@ class TextReader:
             newline = text.find(b"\n") + 1
             if not newline:
                 return
-            self._in_long_line = False
+            self._line_ends()
             text = text[newline:]
             offset += newline
         if (
             self._ssh2 is None
             and len(text) <= limit
-            and not (b"AAAA" in text or b'"kty"' in text or b'"x5c"' in text or _SSH2_BEGIN in text)
+            and not any(sign in text for sign in _SIGNS)
+            and not (b"{" in text and _JSON_LINE.search(text))
             and not _BASE64_DER.search(text)
         ):
             return
@@ -217,13 +295,23 @@ class TextReader:
         if stripped == _SSH2_BEGIN:
             self._ssh2, self._ssh2_offset = bytearray(), offset
             return
-        if stripped[:1] in _JSON_START and json_text(stripped, source, offset):
+        if stripped[:1] in _JSON_START and self._json_line(stripped, offset):
             return
-        if stripped[:1] != b"#" and b"AAAA" in line and (match := _SSH_LINE.search(line)):
-            _ssh_key(match.group(2), source, offset)
-            return
+        if stripped[:1] != b"#":
+            if b"AAAA" in line and (match := _SSH_LINE.search(line)):
+                _ssh_key(match.group(2), source, offset)
+                return
+            if _SSH_START.match(stripped):
+                source.doubt(offset, "an OpenSSH key whose base64 is damaged")
+                return
+        if _END in line:
+            if not self._end_expected:
+                source.doubt(offset + line.find(_END), "END without BEGIN")
+            self._end_expected = False
         for match in _BASE64_DER.finditer(line):
-            _base64_der(match.group(), source, offset + match.start())
+            place = offset + match.start()
+            sound = _base64_der(match.group(), source, place)
+            self._row("base64", place, "" if sound else "base64 that is no whole structure of ours")
 
     def _ssh2_line(self, line: bytes) -> None:
         """A line of an RFC 4716 block; headers may go on over lines that end with a backslash."""
@@ -244,18 +332,26 @@ class TextReader:
                 body += one
         _ssh_key(bytes(body), self.source, self._ssh2_offset)
 
-    def _odd_pem(self, block: bytes, offset: int) -> None:
-        """A PEM block with headers, escapes (JSON), or prefixes on its lines (quoted mail, comments)."""
+    def _odd_pem(self, block: bytes, offset: int, prefix: bytes) -> None:
+        """A PEM block with headers, escapes (JSON), or prefixes on its lines (quoted mail, comments).
+
+        Args:
+            block: from BEGIN to the end of END.
+            offset: its place.
+            prefix: what stands before BEGIN on its line; where the following lines have it too it is no base64.
+        """
         source = self.source
-        text = re.sub(rb"\\++n", b"\n", re.sub(rb"\\++r|\r", b"", block)).replace(b"\\/", b"/")
+        text = _ESCAPED.sub(lambda found: bytes([int(found.group(1), 16)]), block) if b"\\u00" in block else block
+        text = re.sub(rb"\\++n", b"\n", re.sub(rb"\\++r|\r", b"", text)).replace(b"\\/", b"/")
         opening, closing = _OPENING.match(text), _CLOSING.search(text)
         if opening is None or closing is None or opening.group(1) != closing.group(1):
             source.doubt(offset, "damaged PEM markers")
             return
         label = opening.group(1).decode()
-        lines = [
-            _QUOTE.sub(b"", line).strip(b" \t\"',;\\") for line in text[opening.end() : closing.start()].split(b"\n")
-        ]
+        lines = text[opening.end() : closing.start()].split(b"\n")
+        if prefix and all(line.lstrip().startswith(prefix) for line in lines[1:]):
+            lines = [lines[0], *(line.lstrip()[len(prefix) :] for line in lines[1:])]
+        lines = [_QUOTE.sub(b"", line).strip(b" \t\"',;\\") for line in lines]
         if any(line.startswith(b"Proc-Type:") and b"ENCRYPTED" in line for line in lines):
             joined = b"\n".join([opening.group(), *lines[1:-1], closing.group(), b""])
             source.parts(offset, [keystores.encrypted_pem(joined, source.options.passwords)])
