@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import textwrap
 from typing import Any
@@ -11,8 +12,8 @@ import click
 
 from keyassay.checks import PAGE_SECTIONS, Check, catalogue, catalogue_digest, check
 from keyassay.cli.parameters import CheckId
-from keyassay.findings import Profile
-from keyassay.output.description import sections
+from keyassay.findings import Classification, Profile
+from keyassay.output.description import MEANING, capitalised, sections
 from keyassay.output.pages import TYPE_NAMES, facts
 
 _COLOURS = {"broken": "red", "weak": "yellow", "notice": "cyan"}
@@ -59,21 +60,42 @@ def _fields(one: Check[Any]) -> dict[str, Any]:
 
 def _list(checks: list[Check[Any]]) -> None:
     width = max((len(one.id) for one in checks), default=0)
-    room = max(shutil.get_terminal_size((100, 24)).columns - width - 22, 30)
-    click.echo(f"{'check':<{width}}  {'class':<7} {'from':<9} finds")
-    for one in checks:
-        meta = one.metadata
-        shown = click.style(f"{meta.classification.value:<7}", fg=_COLOURS[meta.classification.value])
-        first, *more = textwrap.wrap(meta.title, room) or [""]
-        click.echo(f"{one.id:<{width}}  {shown} {meta.profile.label:<9} {first}")
+    columns = min(shutil.get_terminal_size((100, 24)).columns, 120)
+    room = max(columns - width - 15, 20)
+    for worst in Classification:
+        chosen = [one for one in checks if one.metadata.classification is worst]
+        if not chosen:
+            continue
+        word = worst.value.upper()
+        first, *more = textwrap.wrap(f"{word}  {MEANING[worst]}", columns, subsequent_indent="  ")
+        click.echo(click.style(word, fg=_COLOURS[worst.value], bold=True) + first[len(word) :])
         for line in more:
-            click.echo(" " * (width + 20) + line)
-    click.echo(f"\n{len(checks)} checks, catalogue {catalogue_digest()}; `keyassay checks ID` explains one.")
+            click.echo(line)
+        click.echo()
+        for one in chosen:
+            known = [name for name in one.metadata.references if re.fullmatch(r"CVE-\d+-\d+", name)]
+            title = capitalised(one.metadata.title)
+            if known and worst is Classification.BROKEN:  # elsewhere a CVE is what the check is akin to
+                title += f" ({', '.join(known)})"
+            first, *more = textwrap.wrap(title, room) or [""]
+            click.echo(f"  {one.id:<{width}}  {one.metadata.profile.label:<8}  {first}")
+            for line in more:
+                click.echo(" " * (width + 14) + line)
+        click.echo()
+    end = (
+        f"{len(checks)} checks, each from the profile named beside it; catalogue {catalogue_digest()}. "
+        "`keyassay checks ID` explains one."
+    )
+    click.echo(textwrap.fill(end, columns))
 
 
 def _page(one: Check[Any]) -> None:
     width = min(shutil.get_terminal_size((100, 24)).columns, 100)
     meta = one.metadata
+
+    def wrapped(text: str, first: str = "  ", rest: str = "  ") -> None:
+        click.echo(textwrap.fill(text, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False))
+
     click.echo(click.style(f"{meta.id}: {meta.title}", bold=True))
     click.echo()
     for name, value in facts(one):
@@ -84,11 +106,13 @@ def _page(one: Check[Any]) -> None:
         for number, paragraph in enumerate(parts.get(name, "").split("\n\n")):
             if number:
                 click.echo()
-            click.echo(textwrap.fill(paragraph, width - 2, initial_indent="  ", subsequent_indent="  "))
+            wrapped(paragraph)
     click.echo("\n" + click.style("Sources", bold=True))
     for reference in meta.references:
-        click.echo(textwrap.fill(reference, width - 2, initial_indent="  - ", subsequent_indent="    "))
+        wrapped(reference, "  - ", "    ")
+    click.echo()
     if meta.explained_by:
-        click.echo(
-            f"\n  Not reported where one of these has a finding on the same item: {', '.join(meta.explained_by)}"
-        )
+        wrapped(f"Not reported where one of these has a finding on the same item: {', '.join(meta.explained_by)}.")
+        click.echo()
+    click.echo(f"  keyassay scan --check {meta.id} PATH...")
+    click.echo(f"  keyassay prove --check {meta.id} FILE")

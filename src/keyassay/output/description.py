@@ -68,11 +68,16 @@ def called(item: Item) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def sentence(text: str) -> str:
-    """A message as a sentence: with a full stop, and a capital unless it begins with a symbol (p, e = 1, p/q)."""
-    text = visible(text, 2_000)
+def capitalised(text: str) -> str:
+    """The text with a capital, unless it begins with a symbol (p, e = 1, p/q)."""
     if re.match(r"(?:a (?!and |or |is |[^a-z]))?[a-z]{2,}(?![\w/^=])", text):
-        text = text[0].upper() + text[1:]
+        return text[0].upper() + text[1:]
+    return text
+
+
+def sentence(text: str) -> str:
+    """A message as a sentence, safe to show: with a capital and a full stop."""
+    text = capitalised(visible(text, 2_000))
     return text if text.endswith((".", "!", "?", "…")) else text + "."
 
 
@@ -112,7 +117,10 @@ def value_text(value: Any) -> str:
 
 
 def sections(one: Check[object]) -> dict[str, str]:
-    """The sections of a check's page by name ("Weakness", "Remedy", ...), each a text without line breaks."""
+    """The sections of a check's page by name ("Weakness", "Remedy", ...).
+
+    Each is a text with empty lines between paragraphs and no other line breaks.
+    """
     found: dict[str, list[str]] = {}
     name = ""
     for line in one.page.splitlines():
@@ -124,7 +132,7 @@ def sections(one: Check[object]) -> dict[str, str]:
             found[name].append(line.strip())
     # An empty line begins a paragraph.
     return {
-        section: "\n\n".join(" ".join(part.split("\n")) for part in "\n".join(lines).strip().split("\n\n"))
+        section: capitalised("\n\n".join(" ".join(part.split("\n")) for part in "\n".join(lines).strip().split("\n\n")))
         for section, lines in found.items()
     }
 

@@ -16,6 +16,7 @@ from typing import Any
 import gmpy2
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from keyassay.certificates.der import (
     OCTET_STRING,
@@ -69,11 +70,25 @@ def _public_key(item: Item) -> list[Step]:
     """Where the public key comes from."""
     if item.spki is None:
         return []
+    if not _loads(item.spki):
+        start, end = expect(item.spki, 0, len(item.spki), SEQUENCE, "public key")
+        inside = f" -strparse {children(item.spki, start, end)[1][1]}" if isinstance(item.key, RsaPublicKey) else ""
+        says = "The public key, copied from the input, octet by octet, since openssl refuses to load it"
+        return [Step(says, f"{_decoded(item.spki)} | openssl asn1parse -inform DER -i{inside}")]
     reads = _reads_file(item)
     if reads:
         return [Step("The public key is the one in the file", f"{reads} | openssl pkey -pubin -noout -text")]
     copy = f"{_decoded(item.spki)} | openssl pkey -pubin -inform DER -noout -text"
     return [Step("The public key, copied from the input", copy)]
+
+
+def _loads(spki: bytes) -> bool:
+    """Whether a strict library takes the public key."""
+    try:
+        load_der_public_key(spki)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def _reads_file(item: Item) -> str:
