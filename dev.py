@@ -122,8 +122,8 @@ def environment(folder: Path, requirements: Path) -> bool:
     wanted = digest(requirements)
     if stamp.exists() and stamp.read_text() == wanted:
         return False
-    say(f"installing {requirements.name} into {folder.name} ...")
     program = uv()
+    say(f"installing {requirements.name} into {folder.name} ...")
     variables = for_installer()
     # Made anew each time: a folder may come from another Python, or from a run that was cut off.
     run(program, "venv", "--quiet", "--clear", "--python", sys.executable, folder, env=variables)
