@@ -56,7 +56,7 @@ class DebianEcKey(EcPrivateKey):
     def describe(self) -> Mapping[str, Value]:
         stream = self.stream
         return {
-            "proof": "regenerated",
+            "proof": "key made again",
             "list": self.list_name,
             "arch": stream.arch,
             "state": stream.state,
@@ -126,7 +126,7 @@ def ec_debian_openssl(batch: EcBatch, context: Context) -> Iterator[tuple[int, V
             yield (
                 rows[hit.row],
                 Verdict(
-                    "made by Debian's OpenSSL with the predictable generator: the process id tells the private key",
+                    f"made by Debian's OpenSSL with the predictable generator: {hit.stream} gives the private key",
                     evidence,
                 ),
             )

@@ -54,7 +54,7 @@ class DebianRsaKey(Factor):
     def describe(self) -> Mapping[str, Value]:
         stream = self.stream
         return {
-            "proof": "regenerated",
+            "proof": "key made again",
             "list": self.list_name,
             "arch": stream.arch,
             "state": stream.state,
@@ -117,7 +117,7 @@ def rsa_debian_openssl(batch: RsaBatch, context: Context) -> Iterator[tuple[int,
         yield (
             hit.row,
             Verdict(
-                "made by Debian's OpenSSL with the predictable generator: the process id tells the whole key",
+                f"made by Debian's OpenSSL with the predictable generator: {hit.stream} gives the whole key",
                 DebianRsaKey(hit.p, list_name=hit.list_name, stream=hit.stream, blocks=hit.blocks),
             ),
         )
