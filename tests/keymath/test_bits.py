@@ -7,6 +7,7 @@ from random import Random
 
 import gmpy2
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,3 +99,52 @@ def test_beam_finds_sparse_primes_and_nothing_else() -> None:
     for n in (1, 3, 9, 2**64 - 1):
         factor = bits.sparse_factor(n, 10)
         assert factor is None or 1 < factor < n
+
+
+def sound_moduli(count: int, size: int) -> np.ndarray:
+    """Products of two random odd numbers with their two top bits set: what a screen sees of sound keys."""
+    random = Random(size)
+    half = size // 2
+    top = 3 << (half - 2) | 1
+    numbers = [(random.getrandbits(half) | top) * (random.getrandbits(half) | top) for _ in range(count)]
+    return matrix_of(numbers, size)
+
+
+@pytest.mark.parametrize("size", [1024, 2048])
+def test_sound_moduli_pass_the_limits_of_shared_zeros_as_rarely_as_stated(size: int) -> None:
+    """At 2^-6 a width: a limit that were no bound would show among 12,000 moduli."""
+    matrix = sound_moduli(12_000, size)
+    for columns in (matrix, ~matrix):
+        counted = bits.shared_zeros(columns, size)
+        rates = (counted >= np.array(bits.shared_zeros_limits(size, 6))).mean(axis=0)
+        assert (rates <= 2.0**-6 + 0.005).all()
+        assert rates.max() > 2.0**-9  # and the bound is not idle
+
+
+@pytest.mark.parametrize("size", [1024, 2048])
+def test_sound_moduli_have_as_many_ones_as_stated(size: int) -> None:
+    matrix = sound_moduli(12_000, size)
+    ones = bits.ones_at_the_ends(matrix)
+    for column, length in enumerate(bits.window_bits(size).tolist()):
+        low, high = bits.weight_limits(length, 6)
+        # forced bits at both ends move the mean by one, at the top by one and a half
+        assert (ones[:, column] < low - 2).mean() <= 2.0**-6 + 0.005
+        assert (ones[:, column] > high + 2).mean() <= 2.0**-6 + 0.005
+        assert ((ones[:, column] < low) | (ones[:, column] > high)).mean() > 2.0**-9
+
+
+def test_sound_moduli_are_light_as_rarely_as_the_normal_distribution_says() -> None:
+    """The screen of sparse primes, at 3 standard deviations instead of 5.5: 0.13 % a window, nine windows."""
+    light = bits.lightness(sound_moduli(12_000, 2048), 2048)
+    rates = (light > 3).mean(axis=0)
+    assert (rates < 0.0013 + 0.0015).all()
+    assert (light.max(axis=1) > 5.5).sum() == 0
+
+
+def test_sound_moduli_are_printable_as_rarely_as_stated() -> None:
+    """(95/256)^(8 words) at each place."""
+    matrix = sound_moduli(20_000, 2048)
+    expected = 1 - (1 - (95 / 256) ** 8) ** 32
+    measured = bits.printable_words(matrix, 1).mean()
+    assert abs(measured - expected) < 6 * (expected / 20_000) ** 0.5
+    assert not bits.repeated_words(matrix).any()
