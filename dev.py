@@ -89,6 +89,8 @@ def for_installer() -> dict[str, str]:
             variables["UV_DEFAULT_INDEX"] = index
     if "PIP_CERT" in variables:
         variables.setdefault("SSL_CERT_FILE", variables["PIP_CERT"])
+    if Path("/etc/ssl/certs/ca-certificates.crt").exists():
+        variables.setdefault("UV_SYSTEM_CERTS", "true")  # a company's own authority stands there
     home = Path(variables.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     while not home.exists():
         home = home.parent
