@@ -15,7 +15,6 @@ lock files in requirements/, with hashes.
 from __future__ import annotations
 
 import argparse
-import functools
 import hashlib
 import importlib.util
 import os
@@ -73,7 +72,6 @@ def digest(*paths: Path) -> str:
     return total.hexdigest()
 
 
-@functools.cache
 def for_installer() -> dict[str, str]:
     """Environment variables for uv: it uses the index and the certificates that pip was told to use."""
     variables = dict(os.environ)
