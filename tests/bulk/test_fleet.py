@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from issuing import certificate, sound_key, spki_of
 from keyassay.bulk.fleet import RunFleet, Spool, columns_of, fleet_of
@@ -65,6 +69,26 @@ def test_identities_tell_keys_subjects_and_encodings_apart():
     assert rows["kind"].tolist()[:4] == [*[list(Kind).index(Kind.CERTIFICATE)] * 3, list(Kind).index(Kind.UNREADABLE)]
     assert [bytes(one) for one in rows[3].tolist()[:3]] == [b"", b"", b""]
     assert rows["spki"][4] == rows["spki"][6] != rows["spki"][5]
+
+
+def test_subjects_and_algorithms_are_those_of_the_decoded_fields():
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a")])
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(sound_key(), hashes.SHA384())
+    revoked = (
+        x509.CertificateRevocationListBuilder().issuer_name(name).last_update(now).next_update(now + timedelta(1))
+    ).sign(sound_key(), hashes.SHA256())
+    found = decode([
+        RawItem("a", 0, 0, "", certificate(spki_of(sound_key()), "a", 1)),
+        RawItem("b", 0, 0, "", request.public_bytes(serialization.Encoding.DER)),
+        RawItem("c", 0, 0, "", revoked.public_bytes(serialization.Encoding.DER)),
+    ])  # fmt: skip
+    assert [item.kind for item in found] == [Kind.CERTIFICATE, Kind.REQUEST, Kind.CRL]
+    columns = columns_of(found)
+    digest = hashlib.sha256(name.public_bytes()).digest()[:16]
+    assert columns.identities["subject"].tolist() == [digest.rstrip(b"\0")] * 2 + [b""]
+    assert columns.signed == {"1.2.840.10045.4.3.2": [0, 2], "1.2.840.10045.4.3.3": [1]}
+    assert all(item.signed.signature_algorithm in columns.signed for item in found)
 
 
 def test_columns_may_grow_after_they_were_read():

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keyassay.bulk.results import Result
+from keyassay.certificates.decoding import signature_algorithms, subjects
 from keyassay.certificates.fleet import IDENTITY, EarlierKeys, Fleet, NotRun
 from keyassay.certificates.item import Item, Kind
 from keyassay.certificates.limits import DEFAULT_LIMITS, Limits
@@ -55,24 +56,20 @@ def columns_of(items: Sequence[Item], limits: Limits = DEFAULT_LIMITS) -> FleetC
 
     identities = np.zeros(len(items), dtype=IDENTITY)
     spki: list[bytes] = []
-    subject: list[bytes] = []
     der: list[bytes] = []
     rsa_positions: list[int] = []
     moduli: list[int] = []
     points: dict[str, tuple[list[int], list[bytes]]] = {}
     signed: dict[str, list[int]] = {}
     total = 0
-    for position, item in enumerate(items):
+    for position, (item, algorithm) in enumerate(zip(items, signature_algorithms(items), strict=True)):
         key = item.key
         spki.append((item.spki_sha256 or b"")[:16])
         der.append((item.sha256 or b"")[:16])
-        fields = item.signed
-        if fields is None:
-            subject.append(b"")
-        else:
-            name = fields.subject
-            subject.append(hashlib.sha256(name).digest()[:16] if name else b"")
-            signed.setdefault(fields.signature_algorithm, []).append(position)
+        if algorithm:
+            signed.setdefault(algorithm, []).append(position)
+        elif item.kind is not Kind.CERTIFICATE and item.signed is not None:
+            signed.setdefault(item.signed.signature_algorithm, []).append(position)
         if isinstance(key, RsaPublicKey):
             bits = key.modulus.bit_length()
             if 1 < bits <= limits.modulus_bits:
@@ -84,7 +81,7 @@ def columns_of(items: Sequence[Item], limits: Limits = DEFAULT_LIMITS) -> FleetC
             positions.append(position)
             octets.append(key.point)
     identities["spki"] = spki
-    identities["subject"] = subject
+    identities["subject"] = [hashlib.sha256(name).digest()[:16] if name else b"" for name in subjects(items)]
     identities["der"] = der
     identities["kind"] = [_KINDS[item.kind] for item in items]
     return FleetColumns(len(items), identities, (rsa_positions, moduli), points, signed, total)
@@ -181,6 +178,7 @@ class RunFleet(Fleet):
         spool: Spool | None = None,
         earlier: EarlierKeys | None = None,
     ) -> None:
+        self._limit = memory
         self.memory = memory
         self.threads = threads
         self.earlier = earlier
@@ -225,7 +223,8 @@ class RunFleet(Fleet):
             self._signed.setdefault(oid, array("q")).extend(start + position for position in positions)
         # 49 bytes of identity, and per modulus the integer, its place in a dictionary and two ordinals
         self._bytes += 49 * columns.count + columns.moduli_bytes + 160 * len(columns.rsa[1])
-        if self._bytes > self.memory:
+        self.memory = self._limit - self._bytes
+        if self.memory < 0:
             self._forget()
 
     def _forget(self) -> None:

@@ -394,6 +394,19 @@ def _signature(data: bytes, at: int, end: int) -> bytes:
 _SKI, _AKI, _BASIC = (bytes.fromhex(text) for text in ("551d0e", "551d23", "551d13"))
 
 
+def subjects(items: Sequence[Item]) -> list[bytes]:
+    """DER of the subject's Name, b"" where there is none, without decoding the rest of certificates."""
+    found = []
+    for item in items:
+        spans = item.__dict__.get("_spans")
+        if spans is not None and item.der is not None:
+            found.append(item.der[spans[7] : spans[8]])
+        else:
+            fields = item.signed
+            found.append(fields.subject if fields is not None else b"")
+    return found
+
+
 def _extensions(data: bytes, at: int, end: int) -> tuple[bytes | None, bytes | None, bool]:
     """Subject and authority key identifiers and the CA flag, from what follows the public key in a certificate."""
     subject = authority = None

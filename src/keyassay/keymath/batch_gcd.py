@@ -253,20 +253,19 @@ def _common_parts_exact(moduli: list[mpz], factor: mpz, others: Others | None) -
 
 def _product_modulo(others: Others | None, moduli: Sequence[mpz]) -> list[mpz]:
     """The product of all the others modulo each of a few large numbers."""
-    residues = [mpz(1)] * len(moduli)
     if others is None:
-        return residues
-    size = max(modulus.bit_length() for modulus in moduli)
+        return [mpz(1)] * len(moduli)
+    whole = _product(moduli)
+    residue = mpz(1)
     waiting: list[mpz] = []
     for product in chain(others.products(), (None,)):
         if product is not None:
             waiting.append(product)
-            if sum(number.bit_length() for number in waiting) < size:
+            if sum(number.bit_length() for number in waiting) < whole.bit_length():
                 continue
-        together = _product(waiting)
+        residue = residue * (_product(waiting) % whole) % whole
         waiting = []
-        residues = [r * (together % modulus) % modulus for r, modulus in zip(residues, moduli, strict=True)]
-    return residues
+    return [residue % modulus for modulus in moduli]
 
 
 def _grow(leaves: Sequence[mpz]) -> tuple[list[list[mpz]], mpz]:
