@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import click
 import pytest
@@ -156,7 +155,9 @@ def test_an_interruption_while_input_is_awaited_ends_with_130(program, tmp_path)
     process = subprocess.Popen(
         [*program, "scan", "-"], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    time.sleep(1.5)
+    # more than a pipe holds: when it is written, the program reads
+    process.stdin.write(pem(certificate(spki_of(sound_key()), "device-18")) * 600)
+    process.stdin.flush()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130

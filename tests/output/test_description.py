@@ -43,6 +43,7 @@ def test_evidence_leaves_out_what_the_message_says():
 def test_values_for_people():
     assert value_text({"arch": "le64", "pid": 1234, "none": None}) == "(arch le64, pid 1,234)"
     assert value_text([True, 0.5, "x"]) == "[yes, 0.5, x]"
+    assert value_text([{"source": "a.pem", "index": 1_000, "sha256": "00"}]) == "[a.pem #1000]"
 
 
 def test_names_of_items():

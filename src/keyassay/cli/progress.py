@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
@@ -21,7 +22,7 @@ class ProgressBar:
 
     def __init__(self, *, wanted: bool = True) -> None:
         """Start the clock; nothing is shown yet."""
-        self._enabled = wanted and sys.stderr.isatty()
+        self._enabled = wanted and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._next = time.monotonic() + _DELAY
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None

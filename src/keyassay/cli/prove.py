@@ -18,7 +18,12 @@ from keyassay.output.proof import proof, text
 from keyassay.output.values import error_text
 
 
-@click.command("prove", short_help="Show every step of the proof for one file.")
+@click.command(
+    "prove",
+    short_help="Show every step of the proof for one file.",
+    epilog="Exit codes: 0 nothing of class broken, 1 something, 2 wrong use or nothing to read, 3 nothing found but "
+    "some input could not be read.",
+)
 @click.argument("file", metavar="FILE")
 @click.option(
     "--among",

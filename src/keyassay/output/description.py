@@ -106,8 +106,10 @@ def _said(message: str, value: Any) -> bool:
 
 
 def value_text(value: Any) -> str:
-    """A JSON value for people: ``1,024``; ``arch le64, state rnd``; ``[1, 2]``."""
+    """A JSON value for people: ``1,024``; ``(arch le64, state rnd)``; ``[1, 2]``; another item as its place."""
     if isinstance(value, dict):
+        if {"source", "index"} <= set(value):
+            return f"{value['source']} #{value['index']}"
         return "(" + ", ".join(f"{name} {value_text(one)}" for name, one in value.items() if one is not None) + ")"
     if isinstance(value, list):
         return "[" + ", ".join(value_text(one) for one in value) + "]"
