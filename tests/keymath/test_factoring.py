@@ -29,7 +29,8 @@ def fermat(numbers: list[int], rounds: int = 1 << 14) -> dict[int, tuple[int, in
     moduli = [mpz(n) for n in numbers]
     roots = [gmpy2.isqrt(n) for n in moduli]
     found = factoring.close_primes(moduli, roots, residues(moduli), residues(roots), rounds)
-    return {row: (factor, place) for row, factor, place in found}
+    # a number with several factorizations that are near: the nearest counts
+    return {row: (factor, place) for row, factor, place in reversed(list(found))}
 
 
 @settings(max_examples=60, deadline=None)

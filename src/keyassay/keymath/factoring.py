@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 #: moduli of the bit sieves: together they let 2^-13 of random places pass
 SIEVE_MODULI = (64, 63, 55, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59)
 _KEYS_AT_ONCE = 64
+#: fewer keys than this are not worth tables (30 ms)
+_FEW = 64
 
 
 def _squares(modulus: int) -> NDArray[np.bool_]:
@@ -25,21 +27,44 @@ def _squares(modulus: int) -> NDArray[np.bool_]:
     return found
 
 
+def _fermat_pattern(m: int, n: NDArray[np.int64], start: int) -> NDArray[np.bool_]:
+    """Row per n: "(start + 2k)^2 - n is a square modulo m" for k from 0 until it repeats."""
+    places = start + 2 * np.arange(m if m % 2 else m // 2)
+    pattern: NDArray[np.bool_] = _squares(m)[(places * places - n[:, None]) % m]
+    return pattern
+
+
 @cache
 def _fermat_tables(places: int) -> tuple[NDArray[np.uint64], ...]:
-    """Per modulus m: row N * m + s0, bit r = "(s0 + 2r)^2 - N is a square modulo m"; 28 MB for 8,192 places."""
+    """Per modulus m: row N * m + s0, bit r = "(s0 + 2r)^2 - N is a square modulo m"; 28 MB for 8,192 places.
+
+    The rows of one N are one periodic pattern, begun at each of its places: eight shifts by a bit are packed, all
+    others are shifts of those by whole bytes.
+    """
     tables = []
+    width = places // 8
     for m in SIEVE_MODULI:
-        squares = _squares(m)
-        steps = 2 * np.arange(places, dtype=np.int64)
-        rows = np.empty((m * m, places // 64), dtype=np.uint64)
-        roots = (np.arange(m)[:, None] + steps) % m
-        values = roots * roots % m
-        for n in range(m):
-            bits = squares[(values - n) % m]
-            rows[n * m : (n + 1) * m] = np.packbits(bits, axis=1, bitorder="little").view(np.uint64)
-        tables.append(rows)
+        rows = np.empty((m, m, width), dtype=np.uint8)
+        for start in range(1 if m % 2 else 2):
+            pattern = _fermat_pattern(m, np.arange(m), start)
+            period = pattern.shape[1]
+            long = np.take(pattern, np.arange(places + period + 8) % period, axis=1)
+            packed = [
+                np.packbits(long[:, shift : shift + places + period], axis=1, bitorder="little") for shift in range(8)
+            ]
+            for place in range(period):
+                rows[:, (start + 2 * place) % m] = packed[place % 8][:, place // 8 : place // 8 + width]
+        tables.append(rows.reshape(m * m, width).view(np.uint64))
     return tuple(tables)
+
+
+def _fermat_row(places: int, n: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """The rows of one key in the tables, ANDed: half a millisecond without any table."""
+    passed = np.full(places // 8, 255, dtype=np.uint8)
+    for column, m in enumerate(SIEVE_MODULI):
+        pattern = _fermat_pattern(m, n[column : column + 1], int(starts[column]))[0]
+        passed &= np.packbits(np.resize(pattern, places), bitorder="little")
+    return passed.view(np.uint64)[None, :]
 
 
 def _bits(words: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
@@ -73,7 +98,8 @@ def close_primes(
         (row, factor, round).
     """
     places = 8_192
-    tables = _fermat_tables(places)
+    few = len(moduli) < _FEW and not _fermat_tables.cache_info().currsize
+    tables = () if few else _fermat_tables(places)
     modulus = np.array(SIEVE_MODULI, dtype=np.int64)
     # N = 1 mod 4 makes s = (p + q)/2 odd, N = 3 mod 4 even
     want_odd = np.array([int(n & 3) == 1 for n in moduli], dtype=bool)
@@ -83,14 +109,19 @@ def close_primes(
     base = residues * modulus
     for part in range(max(1, rounds // (2 * places))):
         shift = 2 * places * part
-        index = base + (starts + shift) % modulus
-        for first in range(0, len(moduli), _KEYS_AT_ONCE):
-            rows = index[first : first + _KEYS_AT_ONCE]
-            passed = np.take(tables[0], rows[:, 0], axis=0, mode="clip")
-            scratch = np.empty_like(passed)
-            for column in range(1, len(SIEVE_MODULI)):
-                np.take(tables[column], rows[:, column], axis=0, out=scratch, mode="clip")
-                passed &= scratch
+        moved = (starts + shift) % modulus
+        index = base + moved
+        step = 1 if few else _KEYS_AT_ONCE
+        for first in range(0, len(moduli), step):
+            if few:
+                passed = _fermat_row(places, residues[first], moved[first])
+            else:
+                rows = index[first : first + step]
+                passed = np.take(tables[0], rows[:, 0], axis=0, mode="clip")
+                scratch = np.empty_like(passed)
+                for column in range(1, len(SIEVE_MODULI)):
+                    np.take(tables[column], rows[:, column], axis=0, out=scratch, mode="clip")
+                    passed &= scratch
             for row, bit in _bits(passed):
                 number = first + row
                 distance = int(offset[number]) + shift + 2 * bit
@@ -101,6 +132,9 @@ def close_primes(
                     if 1 < factor < moduli[number]:
                         yield number, int(factor), distance
 
+
+#: keys whose rows of 512 bytes stay in the cache
+_ROWS_AT_ONCE = 256
 
 #: pairs whose columns are made and kept together; the product of 512 rows and 200 columns stays in the cache
 _PAIRS_AT_ONCE = 200
@@ -185,7 +219,7 @@ def near_ratio(
 def ratio_factor(n: mpz, a: int, b: int) -> int | None:
     """A factor of N if p/q is near a/b (Lehman): 4abN is a little below a square by a square."""
     d = 4 * a * b * n
-    s = gmpy2.isqrt(d) + 1
+    s = gmpy2.isqrt(d - 1) + 1
     rest = s * s - d
     if not gmpy2.is_square(rest):
         return None
@@ -197,12 +231,18 @@ def ratio_factor(n: mpz, a: int, b: int) -> int | None:
 _GAP = 4_096
 
 
+def _difference_rows(m: int, distance: int, n: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Row per n, bit t = "n + (distance + t)^2 is a square modulo m"."""
+    places = distance + np.arange(m)
+    pattern = _squares(m)[(n[:, None] + places * places) % m]
+    long = np.take(pattern, np.arange(_GAP) % m, axis=1)
+    return np.packbits(long, axis=1, bitorder="little").view(np.uint64)
+
+
 @cache
 def _difference_table(m: int, distance: int) -> NDArray[np.uint64]:
-    """Row N mod m, bit t = "N + (distance + t)^2 is a square modulo m", distance below m; 13 MB for all of them."""
-    places = (distance + np.arange(_GAP, dtype=np.int64)) % m
-    values = (np.arange(m)[:, None] + places * places) % m
-    return np.packbits(_squares(m)[values], axis=1, bitorder="little").view(np.uint64)
+    """The rows of all residues, distance below m; 13 MB for all of them."""
+    return _difference_rows(m, distance, np.arange(m))
 
 
 def known_difference(
@@ -224,12 +264,17 @@ def known_difference(
         if half - k < 1:
             continue
         distance = 1 << (half - k - 1)
-        tables = [_difference_table(m, distance % m) for m in SIEVE_MODULI]
-        for first in range(0, len(moduli), 512):
-            rows = residues[first : first + 512]
-            passed = tables[0][rows[:, 0]]
-            for column in range(1, len(SIEVE_MODULI)):
-                passed &= tables[column][rows[:, column]]
+        few = len(moduli) < _FEW
+        for first in range(0, len(moduli), _ROWS_AT_ONCE):
+            rows = residues[first : first + _ROWS_AT_ONCE]
+            passed: NDArray[np.uint64] | None = None
+            for column, m in enumerate(SIEVE_MODULI):
+                if few:
+                    chosen = _difference_rows(m, distance % m, rows[:, column])
+                else:
+                    chosen = np.take(_difference_table(m, distance % m), rows[:, column], axis=0)
+                passed = chosen if passed is None else np.bitwise_and(passed, chosen, out=passed)
+            assert passed is not None
             for row, t in _bits(passed):
                 n = moduli[first + row]
                 d = distance + t
