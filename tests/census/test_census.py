@@ -8,7 +8,9 @@ import gmpy2
 import pytest
 
 from census_keys import EC_KEYS, GENERATORS, OPENSSL_SIZES, SIZES, census
+from keyassay.bulk.fleet import fleet_of
 from keyassay.certificates.batches import group_keys
+from keyassay.certificates.decoding import item_of_key
 from keyassay.certificates.public_key import PublicKey
 from keyassay.checks import Context, catalogue
 from keyassay.findings import Profile
@@ -47,7 +49,9 @@ def test_the_census_is_made_of_primes(generator: str) -> None:
         assert all(gmpy2.is_strong_prp(prime, 3) and prime % 65537 != 1 for prime in (p, q))
 
 
-@pytest.mark.parametrize("profile", [Profile.FAST, Profile.STANDARD], ids=lambda profile: profile.label)
+@pytest.mark.parametrize(
+    "profile", [Profile.FAST, pytest.param(Profile.STANDARD, marks=pytest.mark.slow)], ids=lambda profile: profile.label
+)
 @pytest.mark.parametrize("maker", MAKERS)
 def test_sound_rsa_keys_have_no_finding_but_their_size(maker: str, profile: Profile) -> None:
     keys: list[PublicKey] = list(census().rsa[maker])
@@ -59,3 +63,15 @@ def test_sound_rsa_keys_have_no_finding_but_their_size(maker: str, profile: Prof
 @pytest.mark.parametrize("curve", ["P-256", "P-384", "P-521", "secp256k1", "ed25519"])
 def test_sound_curve_keys_have_no_finding(curve: str, profile: Profile) -> None:
     assert counts(census().others[curve], profile) == Counter()
+
+
+def test_sound_keys_have_no_finding_beside_each_other() -> None:
+    """All checks that compare keys, over the curves and all moduli of 2048 bits and more, of four makers."""
+    keys = census()
+    chosen: list[PublicKey] = [key for made in keys.rsa.values() for key in made if key.bits >= 2048]
+    fleet = fleet_of([item_of_key(key) for key in [*chosen, *(key for made in keys.others.values() for key in made)]])
+    context = Context(profile=Profile.STANDARD, now=NOW, key_count=len(fleet))
+    found = {check.id: len(list(check.find(fleet, context))) for check in catalogue() if check.shape == "fleet"}
+    assert len(found) >= 4
+    assert set(found.values()) == {0}
+    assert fleet.notes == []

@@ -21,9 +21,9 @@ Profiles: fast: equal r, small and lazy nonces, k = d. Standard adds k = z and t
 Mistakes: none: dG has to be the signer's key, or, where the signer is not in the run, kG has to have the x coordinate
 r, which chance allows with probability below 2^-100. The same certificate twice is no reuse: r, s and digest agree.
 
-Blind spots: nonces with a bias but no repetition need lattices over many signatures and a budget. Nonces shared among
-three or more signers in a ring. Signatures with a hash that is not SHA-1 or SHA-2. DSA and the rules only where the
-signer's key is in the run.
+Blind spots: an issuer with more than 8 keys of one name and no key identifiers. Nonces with a bias but no repetition
+need lattices over many signatures and a budget. Nonces shared among three or more signers in a ring. Signatures with a
+hash that is not SHA-1 or SHA-2. DSA and the rules only where the signer's key is in the run.
 
 Remedy: the finding is about the signer: revoke it and everything it signed, and replace its signing code by one with
 deterministic nonces (RFC 6979) before making a new key.
@@ -91,7 +91,9 @@ MANY = 1_000
 #: bits by which an r may be shorter than the order: fewer signatures than one in a million million are
 _SHORT = 40
 #: signatures of one r, or of one pair of signers, that are compared with each other
-_MOST_EQUAL = 64
+_MOST_EQUAL = 16
+#: keys of one name that an issuer may have
+_MOST_SIGNERS = 8
 #: bytes that one signature takes while the rules are tried
 _BYTES = 700
 _LOW = (1 << 64) - 1
@@ -240,7 +242,7 @@ class _Run:
                 theirs = other.signed.subject_key_identifier
                 if mark[1] is not None and theirs is not None and theirs != mark[1]:
                     continue
-                if all(other.key != key for _, key in found):
+                if len(found) < _MOST_SIGNERS and all(other.key != key for _, key in found):
                     found.append((ordinal, other.key))
             self.signers_known[mark] = found
         return self.signers_known[mark]
@@ -353,7 +355,7 @@ def _equal(run: _Run, column: NDArray[np.uint64]) -> Iterator[tuple[int, Verdict
         if end - start < 2:
             continue
         groups: dict[tuple[int, bool], list[_Signature]] = {}
-        for place in sorted(order[start:end].tolist())[: 16 * _MOST_EQUAL]:
+        for place in sorted(order[start:end].tolist())[: 64 * _MOST_EQUAL]:
             signature = run.signature(place)
             if signature is not None:
                 groups.setdefault((signature.r, signature.dsa), []).append(signature)
@@ -420,6 +422,7 @@ def _one_nonce(run: _Run, one: _Signature, other: _Signature) -> Iterator[tuple[
             name: _common_nonces(one, other, int(curve.order))
             for name in USUAL
             if one.r < (curve := named_curves()[name]).order
+            and one.r.bit_length() > int(curve.order).bit_length() - _SHORT
         }
         yield from run.guess(one, nonces, what, [other.ordinal])
 
