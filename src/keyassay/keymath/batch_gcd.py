@@ -198,7 +198,7 @@ def memory_needed(count: int, bits: int, *, others: bool = False) -> int:
     total = bits + 64 * count
     depth = max(1, (total // GROUP).bit_length()) if total > SMALL else 0
     # Products of each level, within groups and above; the moduli as gmpy2's; two levels of derivatives; transforms.
-    each = 12 + depth + (14 if depth else 0) + (6 if others else 0)
+    each = 14 + depth + (20 if depth else 0) + (6 if others else 0)
     return (64 << 20) + count * 400 + total // 8 * each
 
 
