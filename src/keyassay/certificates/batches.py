@@ -22,6 +22,7 @@ from keyassay.certificates.public_key import (
     PublicKey,
     RsaPublicKey,
     UnsupportedPublicKey,
+    bare_number,
 )
 from keyassay.keymath import arrays
 
@@ -58,6 +59,12 @@ class KeyBatch(Generic[K]):
             made = self._columns[name] = make()
             return made
 
+    @cached_property
+    def sha256_prefixes(self) -> NDArray[np.uint64]:
+        """First 8 bytes, as big-endian numbers, of SHA-256 of what each key is recognised by (``bare_number``)."""
+        joined = b"".join([hashlib.sha256(bare_number(key)).digest()[:8] for key in self.keys])
+        return np.frombuffer(joined, dtype=">u8").astype(np.uint64)
+
 
 class RsaBatch(KeyBatch[RsaPublicKey]):
     """RSA keys whose moduli all have ``bits`` bits (1 or more)."""
@@ -90,18 +97,6 @@ class RsaBatch(KeyBatch[RsaPublicKey]):
     def residues(self, moduli: tuple[int, ...]) -> NDArray[np.int64]:
         """N modulo each of a few small moduli (each below 2^20), shape (rows, len(moduli)); exact."""
         return self.column(("residues", moduli), lambda: arrays.residues(self.matrix, moduli))
-
-    @cached_property
-    def sha256_prefixes(self) -> NDArray[np.uint64]:
-        """First 8 bytes, big-endian, of SHA-256 of the bare modulus (big-endian, no leading zero)."""
-        size = (self.bits + 7) // 8
-        return np.array(
-            [
-                int.from_bytes(hashlib.sha256(key.modulus.to_bytes(size, "big")).digest()[:8], "big")
-                for key in self.keys
-            ],
-            dtype=np.uint64,
-        )
 
 
 class EcBatch(KeyBatch[EcPublicKey]):

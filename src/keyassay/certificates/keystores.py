@@ -5,6 +5,7 @@ Private numbers are read only to be dropped: of a private key its public part go
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 
 from keyassay.certificates import pkcs12, spki
@@ -42,12 +44,17 @@ _DERIVATION_WORK = 5_000_000
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One leaf of a container: label and DER, or an error."""
+    """One leaf of a container: label and DER, or an error.
+
+    ``primes`` are those of an RSA private key where they could be read, () for other private keys, None for leaves
+    that are no private keys.
+    """
 
     label: str = ""
     data: bytes = b""
     notice: str | None = None
     error: str | None = None
+    primes: tuple[int, ...] | None = None
 
 
 def element_size(data: bytes, at: int) -> int | None:
@@ -113,13 +120,23 @@ def _shape(data: bytes) -> str:
     return ""
 
 
-def unpack(container: str, data: bytes, passwords: tuple[bytes, ...], limits: Limits) -> Iterator[Part]:
-    """The leaves of a container; errors are parts."""
+def unpack(
+    container: str, data: bytes, passwords: tuple[bytes, ...], limits: Limits, *, private: bool = False
+) -> Iterator[Part]:
+    """The leaves of a container; errors are parts.
+
+    Args:
+        container: what ``container_of`` said.
+        data: its bytes.
+        passwords: to try.
+        limits: bounds.
+        private: private keys are wanted too where their certificate would do, and their primes whatever it takes.
+    """
     try:
         if container == "pkcs7":
             yield from _pkcs7(data, limits)
         elif container == "pkcs12":
-            yield from _pkcs12(data, passwords)
+            yield from _pkcs12(data, passwords, private=private)
         elif container == "pkcs8":
             yield _pkcs8(data)
         elif container == "rsa":
@@ -129,7 +146,7 @@ def unpack(container: str, data: bytes, passwords: tuple[bytes, ...], limits: Li
         elif container == "ec":
             yield _ec_private(data, 0, len(data), b"")
         elif container == "openssh":
-            yield _openssh_private(data)
+            yield _openssh_private(data, passwords if private else None)
         else:
             yield _encrypted(data, passwords)
     except (DerError, ValueError, IndexError, struct.error) as error:
@@ -195,7 +212,11 @@ def _costs_too_much(data: bytes) -> bool:
 def _public(key: Any) -> Part:
     """The public part of a private key object."""
     data = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return Part("PUBLIC KEY", data, PRIVATE_NOTICE)
+    primes: tuple[int, ...] = ()
+    if isinstance(key, rsa.RSAPrivateKey):
+        numbers = key.private_numbers()
+        primes = (numbers.p, numbers.q)
+    return Part("PUBLIC KEY", data, PRIVATE_NOTICE, primes=primes)
 
 
 def _pkcs7(data: bytes, limits: Limits) -> Iterator[Part]:
@@ -221,7 +242,7 @@ def _pkcs7(data: bytes, limits: Limits) -> Iterator[Part]:
         yield Part(error="PKCS #7 without certificates")
 
 
-def _pkcs12(data: bytes, passwords: tuple[bytes, ...]) -> Iterator[Part]:
+def _pkcs12(data: bytes, passwords: tuple[bytes, ...], *, private: bool) -> Iterator[Part]:
     if _costs_too_much(data):
         yield Part(error="PKCS #12: deriving its keys asks for absurd work")
         return
@@ -245,7 +266,7 @@ def _pkcs12(data: bytes, passwords: tuple[bytes, ...]) -> Iterator[Part]:
         entries = ([store.cert] if store.cert else []) + list(store.additional_certs)
         for entry in entries:
             yield Part("CERTIFICATE", entry.certificate.public_bytes(serialization.Encoding.DER))
-        if store.key is not None and not entries:
+        if store.key is not None and (private or not entries):
             yield _public(store.key)
         if not entries and store.key is None:
             yield Part(error="PKCS #12 without certificates")
@@ -264,7 +285,18 @@ def _rsa_private(data: bytes, at: int, end: int) -> Part:
     numbers = element(
         SEQUENCE, integer_element(integer(data, first, last)), integer_element(integer(data, begin, finish))
     )
-    return Part("RSA PUBLIC KEY", numbers, PRIVATE_NOTICE)
+    return Part("RSA PUBLIC KEY", numbers, PRIVATE_NOTICE, primes=_primes(data, finish, stop))
+
+
+def _primes(data: bytes, at: int, end: int) -> tuple[int, ...]:
+    """P and q of an RSAPrivateKey (RFC 8017), from its private exponent on; () if they are not there."""
+    try:
+        _, at = expect(data, at, end, INTEGER, "private exponent")
+        first, last = expect(data, at, end, INTEGER, "prime")
+        begin, finish = expect(data, last, end, INTEGER, "prime")
+        return integer(data, first, last), integer(data, begin, finish)
+    except DerError:
+        return ()
 
 
 def _dsa_private(data: bytes) -> Part:
@@ -272,7 +304,7 @@ def _dsa_private(data: bytes) -> Part:
     parts = children(data, start, stop)
     p, q, g, y = (data[part[1] : part[3]] for part in parts[1:5])
     algorithm = element(SEQUENCE, oid_element("1.2.840.10040.4.1"), element(SEQUENCE, p, q, g))
-    return Part("PUBLIC KEY", element(SEQUENCE, algorithm, element(0x03, b"\0", y)), PRIVATE_NOTICE)
+    return Part("PUBLIC KEY", element(SEQUENCE, algorithm, element(0x03, b"\0", y)), PRIVATE_NOTICE, primes=())
 
 
 def _ec_private(data: bytes, at: int, end: int, parameters: bytes) -> Part:
@@ -291,7 +323,7 @@ def _ec_private(data: bytes, at: int, end: int, parameters: bytes) -> Part:
     if not point:
         return _load(data[at:end], None)
     algorithm = element(SEQUENCE, oid_element("1.2.840.10045.2.1"), parameters)
-    return Part("PUBLIC KEY", element(SEQUENCE, algorithm, element(0x03, point)), PRIVATE_NOTICE)
+    return Part("PUBLIC KEY", element(SEQUENCE, algorithm, element(0x03, point)), PRIVATE_NOTICE, primes=())
 
 
 def _pkcs8(data: bytes) -> Part:
@@ -316,8 +348,8 @@ def _pkcs8(data: bytes) -> Part:
         return Part(error=f"a private key of the type {name}: not assessed")
 
 
-def _openssh_private(data: bytes) -> Part:
-    """The public key blob that an OpenSSH private key file holds in the clear."""
+def _openssh_private(data: bytes, passwords: tuple[bytes, ...] | None) -> Part:
+    """The public key blob that an OpenSSH private key file holds in the clear; primes if there are passwords to try."""
     if not data.startswith(b"openssh-key-v1\0"):
         raise DerError("not an OpenSSH private key")
     at = 15
@@ -329,7 +361,19 @@ def _openssh_private(data: bytes) -> Part:
     blob = data[at + 4 : at + 4 + length]
     if len(blob) != length:
         raise DerError("truncated")
-    return Part("openssh", blob, PRIVATE_NOTICE)
+    return Part("openssh", blob, PRIVATE_NOTICE, primes=_openssh_primes(data, passwords))
+
+
+def _openssh_primes(data: bytes, passwords: tuple[bytes, ...] | None) -> tuple[int, ...]:
+    if passwords is None or b"ssh-rsa" not in data[:256]:
+        return ()
+    text = b"-----BEGIN OPENSSH PRIVATE KEY-----\n" + base64.encodebytes(data) + b"-----END OPENSSH PRIVATE KEY-----\n"
+    for password in (None, *passwords):
+        try:
+            return _public(serialization.load_ssh_private_key(text, password)).primes or ()
+        except Exception:  # noqa: BLE001, S112  wrong password, or a cipher that is not supported
+            continue
+    return ()
 
 
 def _encrypted(data: bytes, passwords: Iterable[bytes]) -> Part:
@@ -407,9 +451,9 @@ def _jks(data: bytes, passwords: tuple[bytes, ...], limits: Limits) -> Iterator[
             at += 4
             if chain > 64:
                 raise DerError(f"a chain of {chain} certificates")
-            for _ in range(chain):
+            for number in range(chain):
                 found += 1
-                yield Part("CERTIFICATE", certificate())
+                yield Part("CERTIFICATE", certificate(), primes=None if number else ())
         elif tag == 2:
             found += 1
             yield Part("CERTIFICATE", certificate())

@@ -104,3 +104,23 @@ class UnsupportedPublicKey:
 
 
 PublicKey = RsaPublicKey | EcPublicKey | OkpPublicKey | DsaPublicKey | UnsupportedPublicKey
+
+
+def bare_number(key: PublicKey) -> bytes:
+    """The octets that a key is recognised by, whatever form it comes in.
+
+    Returns:
+        The modulus (RSA) or y (DSA), big-endian without leading zero; the x coordinate, padded as in the key; the raw
+        octets of Edwards and Montgomery keys; empty where there is no such number.
+    """
+    if isinstance(key, RsaPublicKey):
+        return key.modulus.to_bytes((key.modulus.bit_length() + 7) // 8, "big")
+    if isinstance(key, DsaPublicKey):
+        return key.y.to_bytes((key.y.bit_length() + 7) // 8, "big")
+    if isinstance(key, OkpPublicKey):
+        return key.encoded
+    if isinstance(key, EcPublicKey) and key.point[:1] in (b"\x02", b"\x03"):
+        return key.point[1:]
+    if isinstance(key, EcPublicKey) and key.point[:1] in (b"\x04", b"\x06", b"\x07"):
+        return key.point[1 : 1 + len(key.point) // 2]
+    return b""

@@ -27,6 +27,8 @@ class ReadOptions:
         timeout: seconds for each network source.
         progress: called with numbers of bytes read.
         passed_over: called with the path of each file met in a folder or archive that holds nothing of ours.
+        private_keys: called with (source, position, primes) for each private key; the primes are () where it has
+            none or they could not be read. Keys beside their certificates in PKCS #12 are items then, too.
     """
 
     limits: Limits = DEFAULT_LIMITS
@@ -34,6 +36,7 @@ class ReadOptions:
     timeout: float = 10.0
     progress: Callable[[int], None] | None = None
     passed_over: Callable[[str], None] | None = None
+    private_keys: Callable[[str, int, tuple[int, ...]], None] | None = None
 
 
 class Source:
@@ -85,7 +88,8 @@ class Source:
         if container and len(data) > most:
             self.problem(offset, f"{len(data):,} bytes are more than the {most:,} that one item may have")
         elif container:
-            self.parts(offset, keystores.unpack(container, data, self.options.passwords, self.limits))
+            wanted = self.options.private_keys is not None
+            self.parts(offset, keystores.unpack(container, data, self.options.passwords, self.limits, private=wanted))
         else:
             self.add(offset, label or sniff_der(data), data)
 
@@ -95,7 +99,14 @@ class Source:
             if part.error is not None:
                 self.problem(offset, part.error)
             else:
+                if part.primes is not None:
+                    self.private(part.primes)
                 self.add(offset, part.label, part.data, part.notice)
+
+    def private(self, primes: tuple[int, ...]) -> None:
+        """The next item is the public part of a private key."""
+        if self.options.private_keys is not None:
+            self.options.private_keys(self.name, self.count, primes)
 
     def widen(self, base: int, width: int) -> None:
         """Turn offsets that count letters into offsets that count bytes.

@@ -18,6 +18,7 @@ from keyassay.certificates.item import RawItem
 from keyassay.certificates.sources import Source
 
 _BEGIN, _END = b"-----BEGIN ", b"-----END "
+_BEGIN_TEXT = _BEGIN.decode()
 _CERTIFICATE, _CERTIFICATE_END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 _HEAD = len(_CERTIFICATE)
 _LABEL = rb"([A-Z0-9 #./]{1,64})"
@@ -40,12 +41,14 @@ _LONG_LABELS = (b"X509 CRL", b"CRL", b"OCSP RESPONSE", b"PKCS7", b"CMS", b"PKCS 
 #: parameters beside a key: no key of their own
 _NO_KEYS = frozenset(["EC PARAMETERS", "DH PARAMETERS", "X9.42 DH PARAMETERS", "DSA PARAMETERS"])
 #: values of a JSON document that is taken apart; PEM in larger ones is still found as text
-_JSON_VALUES = 4_000_000
+_JSON_VALUES = 1_000_000
 _JSON_START = (b"{", b"[")
 _JWK_PUBLIC = ("kty", "crv", "n", "e", "x", "y")
 #: numbers are of no interest here, and some take quadratic time to convert
 _JSON = json.JSONDecoder(parse_int=len, parse_float=len)
-_JSON_LINE = re.compile(rb"^[ \t]*\{", re.MULTILINE)
+#: a line that begins as a JSON object and does not end as one
+_CUT_JSON = re.compile(rb"^[ \t]*\{(?:[^\n]*[^}\s])?[ \t\r]*$", re.MULTILINE)
+_NOT_JSON = "a line that is not JSON among lines of JSON"
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -53,6 +56,15 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 _PREFIX = 64
 #: what makes lines outside PEM blocks worth a look, beside base64 of DER
 _SIGNS = (b"AAAA", b'"kty"', b'"x5c"', _SSH2_BEGIN, _END, b"ssh-", b"ecdsa-sha2-")
+
+
+#: bytes of text that are split into lines at once
+_PIECE = 1 << 20
+
+
+def _is_plain(text: bytes) -> bool:
+    """Whether text outside PEM blocks holds nothing that is worth a closer look."""
+    return not any(sign in text for sign in _SIGNS) and not _BASE64_DER.search(text)
 
 
 def reads_as_json(head: bytes) -> bool:
@@ -79,6 +91,7 @@ class TextReader:
         self._end_expected = False
         # forms met that hold one thing a line: a line that is damaged then stands for something that is lost
         self._row_forms: set[str] = set()
+        self._most_rows = source.limits.unreadable_per_source
         self._damaged_rows: list[tuple[int, str, str]] = []
         self._ssh2: bytearray | None = None
         self._ssh2_offset = 0
@@ -227,10 +240,13 @@ class TextReader:
         return begin + len(_BEGIN)
 
     def _json_line(self, line: bytes, offset: int) -> bool:
-        """Whether a line was JSON, with what is in it."""
-        sound = json_text(line, self.source, offset)
+        """Whether a line was JSON, with what is in it; parsed only if that may be something."""
+        if _is_plain(line):
+            sound = line[-1:] in (b"}", b"]")
+        else:
+            sound = json_text(line, self.source, offset)
         if line[:1] == b"{":
-            self._row("json", offset, "" if sound else "a line that is not JSON among lines of JSON")
+            self._row("json", offset, "" if sound else _NOT_JSON)
         return sound
 
     def _line_ends(self) -> None:
@@ -257,11 +273,18 @@ class TextReader:
             self._damaged_rows = [one for one in self._damaged_rows if one[1] != form]
         elif damage and form in self._row_forms:
             self.source.problem(offset, damage)
-        elif damage and len(self._damaged_rows) < self.source.limits.unreadable_per_source:
+        elif damage and len(self._damaged_rows) < self._most_rows:
             self._damaged_rows.append((offset, form, damage))
 
     def _between(self, buffer: bytes, start: int, stop: int) -> None:
-        """Lines outside PEM blocks."""
+        """Lines outside PEM blocks, a piece at a time: split into lines they take several times their size."""
+        while stop - start > _PIECE:
+            cut = buffer.rfind(b"\n", start, start + _PIECE) + 1 or buffer.find(b"\n", start, stop) + 1 or stop
+            self._lines(buffer, start, cut)
+            start = cut
+        self._lines(buffer, start, stop)
+
+    def _lines(self, buffer: bytes, start: int, stop: int) -> None:
         text = buffer[start:stop]
         limit = self.source.limits.line_bytes
         offset = self.base + start
@@ -272,13 +295,10 @@ class TextReader:
             self._line_ends()
             text = text[newline:]
             offset += newline
-        if (
-            self._ssh2 is None
-            and len(text) <= limit
-            and not any(sign in text for sign in _SIGNS)
-            and not (b"{" in text and _JSON_LINE.search(text))
-            and not _BASE64_DER.search(text)
-        ):
+        if self._ssh2 is None and len(text) <= limit and _is_plain(text):
+            if b"{" in text and ("json" in self._row_forms or len(self._damaged_rows) < self._most_rows):
+                for match in _CUT_JSON.finditer(text):
+                    self._row("json", offset + match.start(), _NOT_JSON)
             return
         for line in text.split(b"\n"):
             if len(line) > limit:
@@ -445,6 +465,16 @@ def json_text(data: bytes, source: Source, offset: int) -> bool:
     return True
 
 
+def _jwk_primes(key: dict[str, Any]) -> tuple[int, ...]:
+    """P and q of an RSA private key (RFC 7518, 6.3.2); () if they are not there."""
+    try:
+        texts = [key[name].rstrip("=") for name in ("p", "q")]
+        octets = [base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) for text in texts]
+    except (KeyError, AttributeError, ValueError):
+        return ()
+    return int.from_bytes(octets[0], "big"), int.from_bytes(octets[1], "big")
+
+
 class _Document:
     """One JSON document: PEM in any string, JWKs by their kty, certificates in x5c, OpenSSH keys, base64 DER."""
 
@@ -459,7 +489,7 @@ class _Document:
     def take(self, value: Any, depth: int = 0) -> None:
         source = self._source
         if isinstance(value, str):
-            if len(value) > 40:
+            if len(value) > 40 or value.startswith(_BEGIN_TEXT):
                 self._string(value)
         elif depth > source.limits.nesting:
             if value and isinstance(value, list | dict):
@@ -469,9 +499,13 @@ class _Document:
                 self.take(one, depth + 1)
         elif isinstance(value, dict):
             is_key = isinstance(value.get("kty"), str)
+            if "kty" in value and not is_key:
+                source.problem(self._offset, "JWK: member 'kty' is no string")
             if is_key:
                 public = {name: value[name] for name in _JWK_PUBLIC if name in value}
                 notice = keystores.PRIVATE_NOTICE if "d" in value or "k" in value else None
+                if notice:
+                    source.private(_jwk_primes(value))
                 source.add(self._offset, "jwk", json.dumps(public).encode(), notice)
             for name, one in value.items():
                 if name == "x5c" and isinstance(one, list):
