@@ -143,9 +143,9 @@ def test_2_adic_roots_square_to_their_number(n: int, bits: int) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from((512, 1024, 2048)), st.floats(0, 1), st.booleans())
 def test_templates_of_primes_are_found(seed: int, bits: int, share: float, exact: bool) -> None:
-    """H high and m low bits in common, a quarter of N's bits in all (7 more if not exact); p, q need not be prime."""
+    """H high and m low bits in common, 1 more than a quarter of N's bits in all, 7 more if not exact."""
     random = Random(seed)
-    half, together = bits // 2, bits // 4 + (0 if exact else 7)
+    half, together = bits // 2, bits // 4 + (1 if exact else 7)
     low = max(8, round(share * together))
     high = max(2, together - low)
     p = random.getrandbits(half) | 3 << (half - 2) | 1

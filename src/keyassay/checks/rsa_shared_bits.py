@@ -10,7 +10,8 @@ fewer than 8 low ones are so close that rsa-close-primes has them.
 
 Cost: 3 us for a quarter of the keys, under 1 us on average; standard 0.1 to 0.2 ms on average.
 
-Profiles: fast: h + m at least n/4 + 7 bits, by runs of zeros. Standard: h + m at least n/4, trying every place.
+Profiles: fast: h + m at least n/4 + 7 bits, by runs of zeros. Standard: h + m at least n/4 + 1, trying every place;
+nearly all keys with n/4 as well.
 
 Mistakes: none: a finding carries a factor of N.
 
