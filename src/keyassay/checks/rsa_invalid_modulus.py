@@ -21,11 +21,14 @@ Remedy: find out what made it: a damaged file, a test, or an encoder that mixed 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import gmpy2
 import numpy as np
+from numpy.typing import NDArray
 
 from keyassay.certificates.batches import RsaBatch
 from keyassay.certificates.item import Item
@@ -33,20 +36,12 @@ from keyassay.certificates.limits import DEFAULT_LIMITS
 from keyassay.certificates.public_key import PublicKey, RsaPublicKey
 from keyassay.checks import Context, batch_check
 from keyassay.findings import Classification, Confidence, Evidence, Profile, Severity, Value, Verdict
+from keyassay.keymath.residues import power_table
 
 FACTORABLE_BITS = 512
-#: residues that decide whether a number can be a cube, fifth or seventh power
-_POWER_MODULI = (7 * 13 * 19 * 31, 11 * 31 * 41, 29 * 43 * 71)
-_POWERS = (3, 5, 7)
-
-
-def _power_tables() -> tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], ...]:
-    tables = []
-    for exponent, modulus in zip(_POWERS, _POWER_MODULI, strict=True):
-        table = np.zeros(modulus, dtype=bool)
-        table[[pow(x, exponent, modulus) for x in range(modulus)]] = True
-        tables.append(table)
-    return tuple(tables)
+#: exponent -> primes modulo which a number has to be such a power
+_POWER_SIEVES = {3: (7, 13, 19, 31), 5: (11, 31, 41), 7: (29, 43, 71)}
+_POWER_MODULI = tuple(math.prod(primes) for primes in _POWER_SIEVES.values())
 
 
 def root_of_power(n: int) -> tuple[int, int] | None:
@@ -122,9 +117,11 @@ def rsa_invalid_modulus(batch: RsaBatch, context: Context) -> Iterator[tuple[int
     else:
         suspicious = batch.matrix[:, 0] & 1 == 0
         residues = batch.residues(_POWER_MODULI)
-        for column, table in enumerate(batch_tables()):
+        for column, table in enumerate(_tables()):
             suspicious |= table[residues[:, column]]
-        suspicious |= np.array([root * root == n for root, n in zip(batch.isqrt, batch.moduli, strict=True)])
+        # odd squares are 1 modulo 8
+        for row in np.flatnonzero(batch.matrix[:, 0] & 7 == 1).tolist():
+            suspicious[row] |= gmpy2.is_square(batch.moduli[row])
         if context.profile >= Profile.STANDARD:
             suspicious |= np.array([gmpy2.is_power(n) for n in batch.moduli])
         rows = list(range(len(batch))) if deep else np.flatnonzero(suspicious).tolist()
@@ -138,11 +135,7 @@ def rsa_invalid_modulus(batch: RsaBatch, context: Context) -> Iterator[tuple[int
             yield row, Verdict(statement, evidence, confidence=certain)
 
 
-_TABLES: list[tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], ...]] = []
-
-
-def batch_tables() -> tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], ...]:
-    """The sieve's tables, made at first use."""
-    if not _TABLES:
-        _TABLES.append(_power_tables())
-    return _TABLES[0]
+@cache
+def _tables() -> tuple[NDArray[np.bool_], ...]:
+    """The sieves' tables, in the order of ``_POWER_MODULI``."""
+    return tuple(power_table(exponent, primes) for exponent, primes in _POWER_SIEVES.items())

@@ -36,6 +36,8 @@ from keyassay.keymath import residues
 
 LEAST_BITS = 448
 MOST_BITS = 16_384
+#: fewer keys than this are examined one by one instead of with a table of 1.6 MB
+FEW = 64
 
 
 def primes_of(bits: int) -> tuple[int, ...]:
@@ -89,5 +91,7 @@ def squares(batch: RsaBatch, _context: Context) -> Rows:
     """Rows that are squares modulo the six smallest primes."""
     if not LEAST_BITS <= batch.bits <= MOST_BITS:
         return np.zeros(0, dtype=np.intp)
+    if len(batch) < FEW:
+        return np.arange(len(batch))
     modulus = int(np.prod(residues.SQUARE_SIEVE))
     return np.flatnonzero(residues.square_sieve_table()[batch.residues((modulus,))[:, 0]])
