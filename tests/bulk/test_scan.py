@@ -193,8 +193,8 @@ def test_a_fleet_check_that_raises_loses_no_other(monkeypatch):
     )
     results = list(scan)
     assert sum(bool(one.findings) for one in results) == 20
-    assert [(one.check, one.reason) for one in scan.summary.not_run] == [
-        ("fleet-repeated-key", "internal error: ZeroDivisionError: why")
+    assert [one.reason for one in scan.summary.not_run if one.check.startswith("fleet-")] == [
+        "internal error: ZeroDivisionError: why"
     ]
 
 

@@ -214,22 +214,21 @@ class Store(EarlierKeys):
         """Which of some distinct moduli are here: their position there to their number here."""
         octets = [_octets(modulus) for modulus in moduli]
         wanted = np.array([_hash(one) for one in octets], dtype=np.uint64)
-        order = np.argsort(wanted)
-        ranked = wanted[order]
+        order, ranked = self._ranked
         found: dict[int, int] = {}
-        if not len(ranked):
-            return found
-        places = np.searchsorted(ranked, self._hashes)
-        places[places == len(ranked)] = 0
-        for number in np.flatnonzero(ranked[places] == self._hashes).tolist():
-            segment, row = self._position(number)
-            value = self.segments[segment].modulus(row)
-            at = int(places[number])
-            while at < len(ranked) and ranked[at] == self._hashes[number]:
-                if octets[int(order[at])] == value:
-                    found[int(order[at])] = number
-                at += 1
+        starts = np.searchsorted(ranked, wanted)
+        ends = np.searchsorted(ranked, wanted, side="right")
+        for place in np.flatnonzero(starts < ends).tolist():
+            for number in order[starts[place] : ends[place]].tolist():
+                segment, row = self._position(number)
+                if self.segments[segment].modulus(row) == octets[place]:
+                    found[place] = number
         return found
+
+    @cached_property
+    def _ranked(self) -> tuple[NDArray[np.intp], NDArray[np.uint64]]:
+        order = np.argsort(self._hashes)
+        return order, self._hashes[order]
 
     def _position(self, number: int) -> tuple[int, int]:
         segment = bisect_right(self._firsts, number) - 1
