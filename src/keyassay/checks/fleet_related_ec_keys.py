@@ -117,7 +117,6 @@ class RelatedKey(Evidence):
     severity=Severity.HIGH,
     confidence=Confidence.PROVEN,
     profile=Profile.STANDARD,
-    version=2,
     references=("google/paranoid_crypto: CheckECKeySmallDifference",),
 )
 def fleet_related_ec_keys(fleet: Fleet, context: Context) -> Iterator[tuple[int, Verdict]]:

@@ -305,7 +305,6 @@ class _Run:
     severity=Severity.CRITICAL,
     confidence=Confidence.PROVEN,
     profile=Profile.FAST,
-    version=2,
     references=(
         "FIPS 186-4, 6.4",
         "RFC 6979",
