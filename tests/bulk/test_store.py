@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import random
 import stat
+import struct
 
 import gmpy2
 import pytest
@@ -306,3 +308,52 @@ def test_sources_of_any_octets_come_back(tmp_path):
         again.holder(P[0])
     assert (again.identities["spki"] == fleet.identities["spki"]).all()
     again.close()
+
+
+def test_the_format_is_the_one_that_docs_store_describes(tmp_path, monkeypatch):
+    """Read a segment with nothing but what docs/store.md says."""
+    monkeypatch.setattr(storing, "BLOCK", 2)
+    moduli = [P[0] * P[1], P[2] * P[3] * P[4], P[5] * P[6]]
+    store = Store(tmp_path / "store")
+    items = [item_of_key(RsaPublicKey(modulus, 65537)) for modulus in moduli]
+    for number, item in enumerate(items):
+        item.source, item.index = f"källa-{number}", 7 + number
+    fleet = fleet_of(items)
+    draft = store.draft(fleet)
+    for number, item in enumerate(items):
+        draft.take(number, item)
+    draft.commit()
+    store.close()
+    assert (tmp_path / "store" / "keyassay-store").read_text() == "keyassay store 1\n"
+    data = (tmp_path / "store" / "segment-000001.keys").read_bytes()
+    magic, n_items, n_moduli, n_blocks, source_bytes, modulus_bytes, product_bytes, digest = struct.unpack(
+        "<8s6Q32s", data[:88]
+    )
+    assert (magic, n_items, n_moduli, n_blocks) == (b"KAstore\x01", 3, 3, 2)
+    assert hashlib.sha256(data[88:]).digest() == digest
+    at = 88
+    rows = [struct.unpack("<16s16s32sBBQQ", data[at + 82 * n : at + 82 * (n + 1)]) for n in range(3)]
+    at += 82 * 3
+    sources = data[at : at + source_bytes]
+    at += source_bytes
+    kept = [struct.unpack("<QIQ", data[at + 20 * n : at + 20 * (n + 1)]) for n in range(3)]
+    at += 20 * 3
+    numbers = data[at : at + modulus_bytes]
+    at += modulus_bytes
+    ends = struct.unpack("<2Q", data[at : at + 16])
+    products = data[at + 16 : at + 16 + product_bytes]
+    assert at + 16 + product_bytes == len(data)
+    for number, (spki, subject, sha256, kind, has_der, end, index) in enumerate(rows):
+        assert spki == items[number].spki_sha256[:16]
+        assert (subject, sha256, kind, has_der, index) == (bytes(16), items[number].sha256, 2, 1, 7 + number)
+        length = int.from_bytes(sources[end - 4 : end], "little")
+        assert sources[end - 4 - length : end - 4].decode() == f"källa-{number}"
+    start = 0
+    for modulus, (short, item, end) in zip(moduli, kept, strict=True):
+        octets = numbers[start:end]
+        assert int.from_bytes(octets, "big") == modulus
+        assert short.to_bytes(8, "little") == hashlib.sha256(octets).digest()[:8]
+        assert moduli[item] == modulus
+        start = end
+    assert int.from_bytes(products[: ends[0]], "little") == moduli[0] * moduli[1]
+    assert int.from_bytes(products[ends[0] : ends[1]], "little") == moduli[2]
