@@ -116,6 +116,9 @@ def test_vector(case: Case) -> None:
                 if case.confidence is not None:
                     assert finding.confidence is case.confidence
                 assert pickle.loads(pickle.dumps(finding)).message == finding.message
+                # reports make a sentence of it: no capital at the beginning, no full stop
+                assert not re.match(r"[A-Z][a-z]*\s", finding.message)
+                assert not finding.message.endswith(".")
 
 
 @pytest.mark.parametrize(

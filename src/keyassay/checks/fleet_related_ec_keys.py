@@ -107,7 +107,8 @@ class RelatedKey(Evidence):
         return shifted == one
 
     def describe(self) -> Mapping[str, Value]:
-        return {"partner": self.partner, "relation": f"d = {'-' if self.sign < 0 else ''}d' + {self.v}"}
+        sign, step = "-" if self.sign < 0 else "", "-" if self.v < 0 else "+"
+        return {"partner": self.partner, "relation": f"d = {sign}d' {step} {abs(self.v)}"}
 
 
 @fleet_check(

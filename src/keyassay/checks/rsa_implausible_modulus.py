@@ -151,9 +151,7 @@ def check(batch: RsaBatch, _context: Context) -> Iterator[tuple[int, Verdict]]:
         yield (
             row,
             Verdict(
-                "The modulus does not look like a product of random primes: "
-                + "; ".join(LOOKS[name] for name in seen)
-                + ".",
+                "the modulus does not look like a product of random primes: " + "; ".join(LOOKS[name] for name in seen),
                 Implausible(seen),
                 severity=Severity.HIGH if "command header" in seen else None,
             ),

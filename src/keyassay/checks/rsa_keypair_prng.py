@@ -156,7 +156,7 @@ def check(batch: RsaBatch, context: Context) -> Iterator[tuple[int, Verdict]]:
             yield (
                 hit.row,
                 Verdict(
-                    "The key was made by the npm package keypair before 1.0.4 from a seed that can be guessed.",
+                    "made by the npm package keypair before 1.0.4, from a seed that can be guessed",
                     KeypairPrime(factor, notes, pool),
                 ),
             )

@@ -88,7 +88,7 @@ def check(batch: RsaBatch, context: Context) -> Iterator[tuple[int, Verdict]]:
         if factor is None:
             factor, pattern = _by_beam(n, context.profile, light=bool(light[row])), "few one bits"
         if factor is not None:
-            yield row, Verdict(f"A prime of this key has a pattern ({pattern}).", Factor(factor, {"pattern": pattern}))
+            yield row, Verdict(f"a prime of this key has a pattern ({pattern})", Factor(factor, {"pattern": pattern}))
 
 
 def _by_lattice(n: int, profile: Profile) -> int | None:

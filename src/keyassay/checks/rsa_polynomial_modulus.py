@@ -75,7 +75,7 @@ def check(batch: RsaBatch, _context: Context) -> Iterator[tuple[int, Verdict]]:
                 yield (
                     row,
                     Verdict(
-                        f"The modulus is a product of two polynomials in 2^{8 * width} with small coefficients.",
+                        f"the modulus is a product of two polynomials in 2^{8 * width} with small coefficients",
                         Factor(factor, {"word_bits": 8 * width}),
                     ),
                 )

@@ -78,4 +78,4 @@ def _verdict(modulus: int, part: int, limit: int) -> Verdict | None:
     factor = least_prime_factor(part, limit)
     if factor is None or factor >= modulus:
         return None
-    return Verdict(f"the modulus is divisible by {factor}", Factor(factor, {"factor_is": factor}))
+    return Verdict(f"the modulus has a prime factor of only {factor.bit_length()} bits", Factor(factor))

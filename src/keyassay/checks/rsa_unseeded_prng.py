@@ -174,7 +174,7 @@ def check(batch: RsaBatch, context: Context) -> Iterator[tuple[int, Verdict]]:
                 yield (
                     row,
                     Verdict(
-                        "Both primes come from a well-known random generator without a seed.",
+                        "both primes come from a well-known random generator without a seed",
                         UnseededPrimes(factor, {"reach_bits": 16}, pair),
                     ),
                 )
