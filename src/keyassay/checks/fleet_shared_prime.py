@@ -9,8 +9,8 @@ all, its derivative beside it, and a scaled remainder tree down again tell for e
 the rest. Moduli that share both primes (pq, qr, rp) are split by descending a tree of what they share, never pair by
 pair. Primes below 2^20 are told apart: those are rsa-small-factor's.
 
-Cost: about 250 us a key at 20,000 keys of 2048 bits, growing as the number of keys to the power 1.15, and some 10 KB of
-memory a key. With a store, the new keys cost as much, and each old one some 10 us. If --memory does not allow it, the
+Cost: about 250 us a key at 20,000 keys of 2048 bits, growing as the number of keys to the power 1.15, and some 12 KB of
+memory a key. With a store, the new keys cost as much, and each old one some 20 us. If --memory does not allow it, the
 run says so and how much it would take.
 
 Profiles: the same in all from fast on.
