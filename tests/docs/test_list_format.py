@@ -48,8 +48,8 @@ def fields(form: struct.Struct) -> list[tuple[int, int | None]]:
 def test_headers_are_as_told() -> None:
     assert table("Header of a block, 96 bytes:") == fields(layout._HEADER)
     assert layout._HEADER.size == 96
-    assert table("Header, 76 bytes:") == fields(layout._MERGED_HEADER)
-    assert layout._MERGED_HEADER.size == 76
+    assert table("Header, 80 bytes:") == fields(layout._MERGED_HEADER)
+    assert layout._MERGED_HEADER.size == 80
     assert table("Header, 64 bytes:") == fields(keypair._HEADER)
     assert keypair._HEADER.size == 64
 

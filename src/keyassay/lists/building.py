@@ -1,11 +1,14 @@
 """Makes and verifies the blocks of the Debian lists: resumable, in parallel, the same bytes every time.
 
 A block that is there is never written again; a killed build goes on where it stopped. Nobody has to trust the lists:
-``verify`` makes entries again, tests that p and q are prime, and repeats whole streams without hints.
+``verify`` makes entries again, tests that p and q are prime, and repeats whole streams without hints, from blocks where
+they are at hand, else from the merged list that a wheel carries.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -15,15 +18,22 @@ from random import Random
 
 import gmpy2
 import numpy as np
+from numpy.typing import NDArray
 
+from keyassay.errors import KeyassayError
 from keyassay.lists import lookup
 from keyassay.lists.debian import coordinate_bytes, ec_key
 from keyassay.lists.format import (
+    BLOCK,
     KINDS,
+    STREAM_BITS,
+    STREAM_MASK,
     BlockName,
+    MergedList,
     Record,
     block_names,
     number_digest,
+    open_merged,
     pack_block,
     read_block,
 )
@@ -63,16 +73,24 @@ def _build_one(name: BlockName, folder: Path) -> BlockName:
     return name
 
 
-def missing(kind: str, folder: Path = lookup.DATA) -> list[BlockName]:
+def build_folder(kind: str) -> Path:
+    """Where ``build`` puts blocks: beside those of a checkout, else into the user's data folder."""
+    if (lookup.DATA / kind).is_dir() and os.access(lookup.DATA / kind, os.W_OK):
+        return lookup.DATA
+    return lookup.data_folder() / "lists"
+
+
+def missing(kind: str, folder: Path | None = None) -> list[BlockName]:
     """Blocks of a kind that are not there yet."""
-    return [name for name in block_names(kind) if not (folder / name.path).exists()]
+    place = build_folder(kind) if folder is None else folder
+    return [name for name in block_names(kind) if not (place / name.path).exists()]
 
 
 def build(
     kind: str,
     *,
     jobs: int = 1,
-    folder: Path = lookup.DATA,
+    folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Compute the missing blocks of a kind.
@@ -80,41 +98,61 @@ def build(
     Args:
         kind: name of the kind.
         jobs: worker processes.
-        folder: where blocks go.
+        folder: where blocks go; ``build_folder`` by default.
         progress: called with (blocks done, blocks in all).
 
     Returns:
         Number of blocks made.
+
+    Raises:
+        KeyassayError: the folder cannot be written.
     """
-    todo = missing(kind, folder)
+    place = build_folder(kind) if folder is None else folder
+    todo = missing(kind, place)
     total = len(block_names(kind))
     done = total - len(todo)
     report = progress or (lambda _done, _total: None)
     report(done, total)
-    if jobs <= 1:
-        for name in todo:
-            _build_one(name, folder)
+    try:
+        for _ in _built(todo, place, jobs):
             done += 1
             report(done, total)
-    else:
-        with ProcessPoolExecutor(jobs, get_context("forkserver")) as pool:
-            waiting: set[Future[BlockName]] = {pool.submit(_build_one, name, folder) for name in todo}
-            try:
-                while waiting:
-                    finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        future.result()
-                        done += 1
-                        report(done, total)
-            finally:
-                pool.shutdown(cancel_futures=True)
-    lookup.merged.cache_clear()
+    except OSError as error:
+        raise KeyassayError(
+            f"{place} cannot be written: {error.strerror or error}", "say where to build by --into FOLDER"
+        ) from error
+    finally:
+        lookup.merged.cache_clear()
     return len(todo)
 
 
-def _verify_rsa(stream: Stream, bits: int, digest: int, blocks: tuple[int, int]) -> str | None:
+def _built(todo: list[BlockName], folder: Path, jobs: int) -> Iterator[BlockName]:
+    """Make blocks, each written as it is finished."""
+    if jobs <= 1 or not todo:
+        for name in todo:
+            yield _build_one(name, folder)
+        return
+    with ProcessPoolExecutor(min(jobs, len(todo)), get_context("forkserver"), initializer=_ignore_interrupts) as pool:
+        waiting: set[Future[BlockName]] = {pool.submit(_build_one, name, folder) for name in todo}
+        try:
+            while waiting:
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                yield from [future.result() for future in finished]
+        finally:
+            for worker in list((pool._processes or {}).values()) if waiting else ():  # noqa: SLF001  no public way
+                worker.terminate()  # a block takes minutes; half of one is of no use
+            pool.shutdown(cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    """The parent decides what an interruption means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _verify_rsa(stream: Stream, bits: int, digest: int, blocks: tuple[int, int], kept: int = 0) -> str | None:
+    """What is wrong with an entry; ``digest`` lacks the last ``kept`` of 64 bits."""
     key = rsa_key_from_hints(stream, bits, blocks)
-    if int.from_bytes(number_digest(key.modulus)[:8], "big") != digest:
+    if int.from_bytes(number_digest(key.modulus)[:8], "big") >> kept != digest:
         return "the hints do not give the listed modulus"
     for prime in (key.first, key.second):
         # base 2 settles it for numbers that were not chosen to deceive; a wrong block would be composite
@@ -136,6 +174,8 @@ def verify_block(path: Path, offsets: Iterable[int] | None = None, *, full: bool
     """
     block = read_block(path)
     kind = KINDS[block.name.kind]
+    if block.name.path != f"{path.parent.name}/{path.name}":
+        return [Defect(kind.name, path.name, f"it holds another block, {block.name.path}")]
     streams = list(block.name.streams())
     defects = []
 
@@ -169,9 +209,82 @@ def verify_block(path: Path, offsets: Iterable[int] | None = None, *, full: bool
     return defects
 
 
-def _verify_task(task: tuple[Path, list[int] | None, bool]) -> tuple[int, list[Defect]]:
-    path, offsets, full = task
-    return (len(offsets) if offsets is not None else 4_096), verify_block(path, offsets, full=full)
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Entries to verify: offsets in a block, or streams of a merged list; all of a block if there are none."""
+
+    path: Path
+    numbers: list[int]
+    merged: bool
+    full: bool
+
+
+def _verify_task(task: _Task) -> tuple[int, list[Defect]]:
+    try:
+        if task.merged:
+            return len(task.numbers), verify_merged(task.path, task.numbers, full=task.full)
+        return len(task.numbers), verify_block(task.path, task.numbers, full=task.full)
+    except KeyassayError as error:
+        return len(task.numbers), [Defect(task.path.parent.name, task.path.name, error.message)]
+
+
+def verify_merged(path: Path, streams: Iterable[int], *, full: bool = False) -> list[Defect]:
+    """Make the keys of streams of a merged list again and compare.
+
+    Args:
+        path: the list.
+        streams: numbers of streams.
+        full: repeat the whole generation without hints instead.
+
+    Returns:
+        What does not hold, empty if all is well.
+
+    Raises:
+        KeyassayError: the list cannot be read.
+    """
+    listed = open_merged(path)
+    kind = listed.kind
+    numbers = (listed.entries & np.uint64(STREAM_MASK)).astype(np.int64)
+    order = np.argsort(numbers, kind="stable")
+    numbers = numbers[order]
+    defects = []
+    for number in streams:
+        stream = Stream.of(number)
+        first, last = (int(np.searchsorted(numbers, number, side)) for side in ("left", "right"))
+        rows = order[first:last].tolist()
+        prefixes = [int(listed.entries[row]) >> STREAM_BITS for row in rows]
+        blocks = [] if listed.hints is None else [(int(a), int(b)) for a, b in listed.hints[rows].tolist()]
+        if not kind.bits:
+            _, x, _ = ec_key(kind.curve, stream)
+            if prefixes != [_prefix(number_digest(x, coordinate_bytes(kind.curve)))]:
+                defects.append(Defect(kind.name, str(stream), "another point"))
+        elif full:
+            made = [(_prefix(number_digest(key.modulus)), key.blocks) for key in rsa_keys(stream, kind.bits).values()]
+            if sorted(made) != sorted(zip(prefixes, blocks, strict=True)):
+                defects.append(Defect(kind.name, str(stream), "complete generation gives another key"))
+        else:
+            if not rows:
+                defects.append(Defect(kind.name, str(stream), "not in the list"))
+            for prefix, hints in zip(prefixes, blocks, strict=True):
+                problem = _verify_rsa(stream, kind.bits, prefix, hints, kept=STREAM_BITS)
+                if problem is not None:
+                    defects.append(Defect(kind.name, str(stream), problem))
+    return defects
+
+
+def _prefix(digest: bytes) -> int:
+    """The 45 bits that a merged list keeps."""
+    return int.from_bytes(digest[:8], "big") >> STREAM_BITS
+
+
+def _structure(kind: str, listed: MergedList, streams: NDArray[np.int64]) -> Iterator[Defect]:
+    """What must hold for a merged list as a whole: the streams of its blocks, each there, in order."""
+    if np.any(listed.entries[1:] < listed.entries[:-1]):
+        yield Defect(kind, "merged list", "the entries are not in order")
+    listed_streams = {Stream(name.arch, name.state, name.first).number for name in block_names(kind)}
+    firsts, counts = np.unique(streams // BLOCK * BLOCK, return_counts=True)
+    if len(firsts) != listed.blocks or not set(firsts.tolist()) <= listed_streams or np.any(counts != BLOCK):
+        yield Defect(kind, "merged list", "not every stream of its blocks is there")
 
 
 def verify(
@@ -187,45 +300,61 @@ def verify(
 
     Args:
         kind: name of the kind.
-        sample: number of random entries, None for all.
+        sample: number of random streams, None for all.
         full: without hints, from the start of each stream (tens of milliseconds an entry).
         jobs: worker processes.
         seed: of the sample, for repeatable runs.
-        progress: called with (entries done, entries in all).
+        progress: called with (streams done, streams in all).
 
     Yields:
         What does not hold.
     """
-    names = [name for name in block_names(kind) if (lookup.DATA / name.path).exists()]
-    tasks: list[tuple[Path, list[int] | None, bool]] = []
-    if sample is None:
-        tasks = [
-            (lookup.DATA / name.path, list(range(start, start + 512)), full)
-            for name in names
-            for start in range(0, 4_096, 512)
-        ]
-    else:
-        chosen = Random(seed).sample(  # noqa: S311  a sample, not a secret
-            range(len(names) * 4_096), min(sample, len(names) * 4_096)
-        )
+    folder = lookup.blocks_folder(kind)
+    tasks: list[_Task] = []
+    try:
+        listed = lookup.merged(kind)
+    except KeyassayError as error:
+        yield Defect(kind, "merged list", error.message)
+        listed = None
+    streams = np.zeros(0, dtype=np.int64)
+    if listed is not None:
+        streams = np.unique((listed.entries & np.uint64(STREAM_MASK)).astype(np.int64))
+        yield from _structure(kind, listed, streams)
+    random = Random(seed)  # noqa: S311  a sample, not a secret
+    if folder is not None:
+        names = [name for name in block_names(kind) if (folder / name.path).exists()]
+        total = len(names) * BLOCK
+        chosen = range(total) if sample is None else sorted(random.sample(range(total), min(sample, total)))
         by_block: dict[int, list[int]] = {}
         for number in chosen:
-            by_block.setdefault(number // 4_096, []).append(number % 4_096)
-        tasks = [
-            (lookup.DATA / names[block].path, sorted(offsets), full) for block, offsets in sorted(by_block.items())
-        ]
-    total = sum(len(offsets or ()) for _, offsets, _ in tasks)
+            by_block.setdefault(number // BLOCK, []).append(number % BLOCK)
+        for block, offsets in by_block.items():
+            path = folder / names[block].path
+            tasks.extend(_Task(path, offsets[at : at + 512], False, full) for at in range(0, len(offsets), 512))
+    elif listed is not None:
+        path = lookup.MERGED / f"{kind}.bin"
+        numbers = streams.tolist()
+        if sample is not None and sample < len(numbers):
+            numbers = sorted(random.sample(numbers, sample))
+        tasks = [_Task(path, numbers[at : at + 2_048], True, full) for at in range(0, len(numbers), 2_048)]
+    total = sum(len(task.numbers) for task in tasks)
     done = 0
-    if jobs <= 1:
-        results: Iterable[tuple[int, list[Defect]]] = map(_verify_task, tasks)
-    else:
-        pool = ProcessPoolExecutor(jobs, get_context("forkserver"))
-        results = pool.map(_verify_task, tasks)
-    for count, defects in results:
+    for count, defects in _verified(tasks, jobs):
         done += count
         if progress is not None:
             progress(done, total)
         yield from defects
+
+
+def _verified(tasks: list[_Task], jobs: int) -> Iterator[tuple[int, list[Defect]]]:
+    if jobs <= 1 or len(tasks) < 2:
+        yield from map(_verify_task, tasks)
+        return
+    with ProcessPoolExecutor(min(jobs, len(tasks)), get_context("forkserver"), initializer=_ignore_interrupts) as pool:
+        try:
+            yield from pool.map(_verify_task, tasks)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def find(digests: Iterable[bytes]) -> Iterator[tuple[bytes, str, Stream | None]]:

@@ -13,6 +13,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
 from numpy.typing import NDArray
 
+from keyassay.errors import KeyassayError
 from keyassay.lists import lookup
 from keyassay.lists.format import KINDS
 from keyassay.lists.recipes.debian_openssl import Stream, ec_secret, rsa_key_from_hints, rsa_keys
@@ -88,7 +89,10 @@ def ec_key(curve: str, stream: Stream) -> tuple[int, int, int]:
 
 def gap(kind: str) -> str:
     """What is missing of the list of a kind, in a few words; "" if it is complete."""
-    found = lookup.merged(kind)
+    try:
+        found = lookup.merged(kind)
+    except KeyassayError as error:
+        return f"{KINDS[kind].list_name} was not looked at: {error}"
     if found is None:
         return f"{KINDS[kind].list_name} is missing"
     if found.blocks < found.complete_blocks:

@@ -17,18 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keyassay.errors import KeyassayError
-from keyassay.lists.recipes.debian_openssl import ARCHS, PIDS, Stream
+from keyassay.lists.recipes.debian_openssl import ARCHS, PIDS, STATES, Stream
 
 BLOCK = 4_096
 STREAM_BITS = 19
 STREAM_MASK = (1 << STREAM_BITS) - 1
 
 _BLOCK_MAGIC = b"KAblock\x01"
-_MERGED_MAGIC = b"KAmerge\x01"
+_MERGED_MAGIC = b"KAmerge\x02"
 #: magic, kind, platform, state, first process id, count, extra records, bytes per record, SHA-256 of the body
 _HEADER = struct.Struct("<8s16s8s16sIIII32s")
-#: magic, kind, entries, 1 if hints follow, blocks merged, blocks that make it complete, stamp of the blocks
-_MERGED_HEADER = struct.Struct("<8s16sQIII32s")
+#: magic, kind, entries, 1 if hints follow, blocks merged, blocks that make it complete, stamp of the blocks; 80 bytes,
+#: so that the entries are aligned (searching unaligned ones copies them)
+_MERGED_HEADER = struct.Struct("<8s16sQQII32s")
+_BUILD_AGAIN = "delete it and run `keyassay lists build`"
 #: offset within the block, branch (3: the modulus for small public exponents), then a record
 _EXTRA = struct.Struct("<HH")
 
@@ -153,16 +155,26 @@ def read_block(path: Path) -> Block:
     Raises:
         KeyassayError: it is not a block, or its contents do not match their digest.
     """
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise KeyassayError(f"{path} cannot be read: {error.strerror or error}") from error
     try:
         magic, kind, arch, state, first, count, extra, size, digest = _HEADER.unpack_from(data)
     except struct.error:
         raise KeyassayError(f"{path} is too short for a block of a list") from None
     body = data[_HEADER.size :]
     if magic != _BLOCK_MAGIC or hashlib.sha256(body).digest() != digest:
-        raise KeyassayError(f"{path} is damaged", "delete it and run `keyassay lists build`")
-    kind_name, arch_name, state_name = (part.rstrip(b"\0").decode() for part in (kind, arch, state))
+        raise KeyassayError(f"{path} is damaged", _BUILD_AGAIN)
+    kind_name, arch_name, state_name = (part.rstrip(b"\0").decode("ascii", "replace") for part in (kind, arch, state))
     name = BlockName(kind_name, arch_name, state_name, first)
+    known = KINDS.get(kind_name)
+    if (
+        known is None
+        or (arch_name not in ARCHS or state_name not in STATES or first > PIDS - BLOCK or first % BLOCK)
+        or (size != known.record_bytes or count > BLOCK or len(body) != count * size + extra * (_EXTRA.size + size))
+    ):
+        raise KeyassayError(f"{path} is damaged: its header does not fit", _BUILD_AGAIN)
     main = np.frombuffer(body, dtype=np.uint8, count=count * size).reshape(count, size)
     digests = np.ascontiguousarray(main[:, :8]).view(">u8").astype(np.uint64).reshape(-1)
     hints = np.ascontiguousarray(main[:, 8:]).view("<u2").astype(np.uint16) if size > 8 else None
@@ -175,6 +187,8 @@ def read_block(path: Path) -> Block:
         if size > 8:
             i, j = struct.unpack("<HH", record[8:])
             blocks = (i, j)
+        if offset >= count:
+            raise KeyassayError(f"{path} is damaged: an extra record of no stream", _BUILD_AGAIN)
         extras.append((offset, branch, Record(record[:8], blocks)))
         at += _EXTRA.size + size
     return Block(name, digests, hints, extras)
@@ -234,20 +248,33 @@ def open_merged(path: Path) -> MergedList:
     """Map a merged list into memory.
 
     Raises:
-        KeyassayError: it is not a merged list of a kind known here.
+        KeyassayError: it cannot be read, or is not a merged list of a kind known here.
     """
-    with path.open("rb") as file:
-        head = file.read(_MERGED_HEADER.size)
     try:
-        magic, name, count, with_hints, blocks, complete, stamp = _MERGED_HEADER.unpack(head)
-        kind = KINDS[name.rstrip(b"\0").decode()]
-        if magic != _MERGED_MAGIC:
-            raise KeyError(magic)  # noqa: TRY301  one place says what is wrong
-        entries = np.memmap(path, dtype="<u8", mode="r", offset=_MERGED_HEADER.size, shape=(count,))
-        hints = None
-        if with_hints:
-            offset = _MERGED_HEADER.size + 8 * count
-            hints = np.memmap(path, dtype="<u2", mode="r", offset=offset, shape=(count, 2))
-    except (struct.error, KeyError, ValueError) as error:
-        raise KeyassayError(f"{path} is damaged", "run `keyassay lists merge`") from error
+        with path.open("rb") as file:
+            head = file.read(_MERGED_HEADER.size)
+            size = file.seek(0, 2)
+        data = np.memmap(path, dtype=np.uint8, mode="r") if size else np.zeros(0, dtype=np.uint8)
+        return _merged(head, data)
+    except (OSError, struct.error, KeyError, ValueError) as error:
+        raise KeyassayError(f"{path} is damaged: {error}", _MERGE_AGAIN) from error
+
+
+def merged_of(data: bytes) -> MergedList:
+    """A merged list in memory, of bytes that ``pack_merged`` made."""
+    return _merged(data[: _MERGED_HEADER.size], np.frombuffer(data, dtype=np.uint8))
+
+
+_MERGE_AGAIN = "delete it and run `python -m keyassay.lists merge`, or reinstall keyassay if it came with that"
+
+
+def _merged(head: bytes, data: NDArray[np.uint8]) -> MergedList:
+    magic, name, count, with_hints, blocks, complete, stamp = _MERGED_HEADER.unpack(head)
+    kind = KINDS[name.rstrip(b"\0").decode()]
+    at = _MERGED_HEADER.size
+    size = at + (12 if with_hints else 8) * count
+    if magic != _MERGED_MAGIC or bool(with_hints) != kind.has_hints or len(data) != size:
+        raise ValueError("the header does not fit the contents")
+    entries = data[at : at + 8 * count].view("<u8")
+    hints = data[at + 8 * count :].view("<u2").reshape(count, 2) if with_hints else None
     return MergedList(kind, entries, hints, blocks, complete, stamp)

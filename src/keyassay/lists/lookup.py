@@ -1,7 +1,7 @@
 """Searches the merged lists: sorted queries against a memory-mapped, sorted file.
 
-Lists are merged on first use where blocks are at hand (a checkout) and come ready in a wheel. A missing list is a
-state that ``available`` tells, never an exception in a scan.
+Lists are merged on first use where blocks are at hand (a checkout) and come ready in a wheel. A list that is missing or
+damaged is a state that ``available`` tells, never an exception in a scan.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,8 +22,10 @@ from keyassay.lists.format import (
     KINDS,
     STREAM_BITS,
     STREAM_MASK,
+    Block,
     MergedList,
     block_names,
+    merged_of,
     open_merged,
     pack_merged,
     read_block,
@@ -73,28 +76,63 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keyassay"
 
 
-def _stamp(kind: str) -> bytes:
+def data_folder() -> Path:
+    """The user's data folder for keyassay (XDG)."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "keyassay"
+
+
+def blocks_folder(kind: str) -> Path | None:
+    """Where the blocks of a kind are that look-ups use: those of a checkout, else those that the user built.
+
+    A wheel has a merged list and no blocks: what is built beside it is for comparison, and never replaces it.
+    """
+    if (DATA / kind).is_dir():
+        return DATA
+    own = data_folder() / "lists"
+    if not (MERGED / f"{kind}.bin").exists() and (own / kind).is_dir():
+        return own
+    return None
+
+
+def _stamp(folder: Path) -> bytes:
     """Digest of names, sizes and times of a kind's blocks: tells whether a merged list is current, in microseconds."""
     total = hashlib.sha256()
-    for entry in sorted(os.scandir(DATA / kind), key=lambda one: one.name):
+    for entry in sorted(os.scandir(folder), key=lambda one: one.name):
         if entry.name.endswith(".bin"):
             status = entry.stat()
             total.update(f"{entry.name} {status.st_size} {status.st_mtime_ns}\n".encode())
     return total.digest()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that nobody ever sees half of it."""
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write a file so that nobody ever sees half of it.
+
+    Args:
+        path: the file; its folder is made if need be.
+        data: its contents.
+        mode: who may read and write it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        Path(name).chmod(0o644)
+        Path(name).chmod(mode)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink()
         raise
+
+
+def _blocks(kind: str, folder: Path) -> list[Block]:
+    """All blocks of a kind in a folder, verified."""
+    blocks = []
+    for path in sorted((folder / kind).glob("*.bin")):
+        block = read_block(path)
+        if block.name.path != f"{kind}/{path.name}":
+            raise KeyassayError(f"{path} holds another block, {block.name.path}", "delete it")
+        blocks.append(block)
+    return blocks
 
 
 def merge(kind: str, *, stamp: bytes | None = None, target: Path | None = None) -> Path:
@@ -108,40 +146,66 @@ def merge(kind: str, *, stamp: bytes | None = None, target: Path | None = None) 
     Raises:
         KeyassayError: a block is damaged, or no folder is writable.
     """
-    stamp = stamp or _stamp(kind)
-    blocks = [read_block(path) for path in sorted((DATA / kind).glob("*.bin"))]
-    data = pack_merged(KINDS[kind], blocks, len(block_names(kind)), stamp)
-    folders = [target] if target else [MERGED, cache_folder() / "lists"]
-    for folder in folders:
+    folder = blocks_folder(kind) or DATA
+    stamp = stamp or _stamp(folder / kind)
+    path = _write(kind, pack_merged(KINDS[kind], _blocks(kind, folder), len(block_names(kind)), stamp), target)
+    if path is None:
+        raise KeyassayError("no folder is writable for merged lists", "set XDG_CACHE_HOME to one that is")
+    return path
+
+
+def _write(kind: str, data: bytes, target: Path | None = None) -> Path | None:
+    """Write a merged list where it is looked for; None if no folder is writable."""
+    for folder in [target] if target else [MERGED, cache_folder() / "lists"]:
         path = folder / f"{kind}.bin"
         try:
             write_atomically(path, data)
         except OSError:
             continue
         return path
-    raise KeyassayError("no folder is writable for merged lists", "set XDG_CACHE_HOME to one that is")
+    return None
 
 
 @cache
 def merged(kind: str) -> MergedList | None:
-    """The list of a kind, merged anew if its blocks changed; None if there is none."""
+    """The list of a kind, merged anew if its blocks changed; None if there is none.
+
+    Raises:
+        KeyassayError: the list or a block behind it is damaged.
+    """
     places = [MERGED / f"{kind}.bin", cache_folder() / "lists" / f"{kind}.bin"]
-    if not (DATA / kind).is_dir():
+    folder = blocks_folder(kind)
+    if folder is None:
         return open_merged(places[0]) if places[0].exists() else None
-    stamp = _stamp(kind)
+    try:
+        stamp = _stamp(folder / kind)
+    except OSError as error:
+        raise KeyassayError(f"{folder / kind} cannot be read: {error.strerror or error}") from error
     for path in places:
-        if path.exists():
+        # a damaged one is made again; so is one of another checkout, which has other blocks
+        with suppress(KeyassayError):
             found = open_merged(path)
-            if found.stamp == stamp:
+            if found.stamp == stamp and found.kind.name == kind:
                 return found
-    return open_merged(merge(kind, stamp=stamp))
+    data = pack_merged(KINDS[kind], _blocks(kind, folder), len(block_names(kind)), stamp)
+    path_of_list = _write(kind, data)
+    # where nothing can be written the list is merged again by each process, in a tenth of a second
+    return merged_of(data) if path_of_list is None else open_merged(path_of_list)
+
+
+def whole(kind: str) -> MergedList | None:
+    """The list of a kind; None also if it is damaged, which ``verify`` and the reports tell."""
+    try:
+        return merged(kind)
+    except KeyassayError:
+        return None
 
 
 def available() -> tuple[ListInfo, ...]:
-    """What there is of each list, missing ones with zero entries."""
+    """What there is of each list, missing and damaged ones with zero entries."""
     found = []
     for kind in KINDS.values():
-        one = merged(kind.name)
+        one = whole(kind.name)
         found.append(
             ListInfo(
                 kind.list_name,
@@ -165,7 +229,7 @@ def find_many(kind: str, digests: NDArray[np.uint64]) -> list[Hit]:
     Returns:
         Candidates by rising row; empty if there is no such list.
     """
-    found = merged(kind)
+    found = whole(kind)
     if found is None or not len(digests):
         return []
     order = np.argsort(digests, kind="stable")
