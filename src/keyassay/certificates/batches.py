@@ -24,7 +24,7 @@ from keyassay.certificates.public_key import (
     UnsupportedPublicKey,
     bare_number,
 )
-from keyassay.keymath import arrays
+from keyassay.keymath import arrays, curves
 
 K = TypeVar("K", bound="RsaPublicKey | EcPublicKey | OkpPublicKey | DsaPublicKey")
 T = TypeVar("T")
@@ -106,6 +106,14 @@ class EcBatch(KeyBatch[EcPublicKey]):
         """Take keys of one curve; the caller groups (``group_keys``)."""
         super().__init__(keys)
         self.curve = keys[0].curve if keys else ""
+
+    @cached_property
+    def points(self) -> list[tuple[gmpy2.mpz, gmpy2.mpz] | None]:
+        """Coordinates of uncompressed points that lie on a named curve over a prime field, None in all other rows."""
+        curve = curves.named_curve(self.curve)
+        if curve is None:
+            return [None] * len(self.keys)
+        return curves.sound_points(curve, [key.point for key in self.keys])
 
 
 class OkpBatch(KeyBatch[OkpPublicKey]):

@@ -58,18 +58,22 @@ from keyassay.keymath.curves import (
     small_logarithm,
 )
 from keyassay.lists.lazy import lazy_seeds, lazy_table, public_of_seed
-from keyassay.lists.tables import steps
+from keyassay.lists.tables import is_kept, steps
 
 REACH = 1 << 20
 DEEP_REACH = 1 << 32
 _LOW = (1 << 64) - 1
 
 
-def table_size(keys: int) -> int:
-    """Entries of the table that make the whole cheapest for so many keys."""
+def table_size(keys: int, *, at_hand: bool) -> int:
+    """Entries of the table that make the whole cheapest for so many keys.
+
+    A table of the whole reach takes two seconds to make, once for all runs, and 15 ms to load; without it a key takes
+    some 20 us of giant steps.
+    """
     if keys < 1_000:
         return 1 << 14
-    return 1 << 17 if keys < 50_000 else 1 << 20
+    return REACH if at_hand or keys >= 5_000 else 1 << 17
 
 
 @dataclass(frozen=True)
@@ -141,13 +145,14 @@ def ec_weak_private_key(batch: EcBatch | OkpBatch, context: Context) -> Iterator
     curve = named_curve(batch.curve)
     if curve is None or curve.binary:
         return
-    points = [_affine(curve, key) for key in batch.keys]
+    points = [point or _affine(curve, key) for point, key in zip(batch.points, batch.keys, strict=True)]
     rows = [row for row, point in enumerate(points) if point is not None]
     if not rows:
         return
     deep = context.profile >= Profile.DEEP
     reach = DEEP_REACH if deep else REACH
-    table = steps(curve.name, max(table_size(max(context.key_count, len(batch))), 1 << 20 if deep else 0))
+    size = table_size(max(context.key_count, len(batch)), at_hand=is_kept(curve.name, REACH))
+    table = steps(curve.name, max(size, REACH if deep else 0))
     tails = np.array([int(point[0] & _LOW) for point in points if point is not None], dtype=np.uint64)
     found: dict[int, tuple[int, str]] = {}
     if table.size >= reach:

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,18 @@ from numpy.typing import NDArray
 from keyassay.keymath.curves import StepTable, multiply, named_curves, step_table
 from keyassay.lists.lookup import cache_folder, write_atomically
 
-#: tables of this many entries or more are worth a file (half a second and more to make)
-_KEEP = 1 << 17
+#: tables of this many entries or more are worth a file (30 ms and more to make)
+_KEEP = 1 << 14
+
+
+def _path(curve: str, size: int, multiplier: int) -> Path:
+    name = hashlib.sha256(f"{curve} {multiplier} {size} 1".encode()).hexdigest()[:16]
+    return cache_folder() / "tables" / f"steps-{curve}-{name}.bin"
+
+
+def is_kept(curve: str, size: int, multiplier: int = 1) -> bool:
+    """Whether such a table of ``steps`` has been made by an earlier run."""
+    return size >= _KEEP and _path(curve, size, multiplier).exists()
 
 
 @cache
@@ -34,8 +45,7 @@ def steps(curve: str, size: int, multiplier: int = 1) -> StepTable:
     assert base is not None
     if size < _KEEP:
         return step_table(found, base, size)
-    name = hashlib.sha256(f"{curve} {multiplier} {size} 1".encode()).hexdigest()[:16]
-    path = cache_folder() / "tables" / f"steps-{curve}-{name}.bin"
+    path = _path(curve, size, multiplier)
     try:
         data = path.read_bytes()
         digest, body = data[:32], data[32:]
