@@ -85,6 +85,16 @@ def test_relations_are_proved_among_other_files(keyassay, tmp_path, monkeypatch)
     assert "other.pem #0:" not in done.out
 
 
+def test_a_file_in_the_folder_that_it_is_compared_with_is_proved_once(keyassay, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fleet").mkdir()
+    (tmp_path / "fleet" / "one.pem").write_bytes(pem(certificate(spki_of(sound_key(4)), "one")))
+    (tmp_path / "fleet" / "two.pem").write_bytes(pem(certificate(spki_of(sound_key(4)), "two")))
+    done = keyassay("prove", "fleet/one.pem", "--among", "fleet")
+    assert done.out.count("fleet/one.pem #0:") == 1
+    assert "fleet-repeated-key" in done.out
+
+
 def test_nothing_found_is_no_proof_of_soundness(keyassay, sound):
     done = keyassay("prove", "sound.pem")
     assert done.code == 0

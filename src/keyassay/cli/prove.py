@@ -57,12 +57,16 @@ def command(file: str, among: tuple[str, ...], profile: str, only: tuple[str, ..
     """  # noqa: D301  \b is click's mark for lines to keep
     settings = Settings(profile=Profile[profile.upper()], only=only, passwords=passwords_of(password_file))
     gate = Gate()
+    shown: set[tuple[str, int]] = set()  # FILE may lie in a folder of --among, too
     with ProgressBar() as bar, writing_to(None) as stream:
         scan = Scan([file, *among], settings, bar)
         for result in gate.watch(scan):
             item = result.item
             if item.source != file and not item.source.startswith((f"{file}!", f"{file.rstrip('/')}/")):
                 continue
+            if (item.source, item.index) in shown:
+                continue
+            shown.add((item.source, item.index))
             bar.close()
             stream.write(f"{place(item)}: {called(item)}\n")
             if not item.assessed:
