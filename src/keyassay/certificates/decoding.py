@@ -11,6 +11,7 @@ import binascii
 import json
 import struct
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,16 @@ from cryptography import x509
 from numpy.typing import NDArray
 
 from keyassay.certificates import spki
+from keyassay.certificates.columns import (
+    ALGORITHM_END,
+    EXPONENT,
+    EXPONENT_END,
+    KEY_BITS,
+    MODULUS,
+    MODULUS_END,
+    CertificateColumns,
+    walk,
+)
 from keyassay.certificates.der import (
     BIT_STRING,
     INTEGER,
@@ -26,7 +37,9 @@ from keyassay.certificates.der import (
     SEQUENCE,
     DerError,
     children,
+    element,
     expect,
+    oid_element,
     oid_text,
     time_seconds,
     tlv,
@@ -45,7 +58,7 @@ from keyassay.certificates.public_key import (
 _load = x509.load_der_x509_certificate
 
 #: where the parts of a certificate lie: (tbs, serial, issuer, validity, subject, spki, end of tbs) as offsets
-_Spans = tuple[int, ...]
+_Spans = Sequence[int]
 
 
 def _item(
@@ -345,26 +358,86 @@ def _finished(item: Item, notices: tuple[str, ...]) -> Item:
     return item
 
 
-def decode(raw: Sequence[RawItem], limits: Limits = DEFAULT_LIMITS) -> list[Item]:
+class ItemBlock(list[Item]):
+    """Items that were decoded together, with the columns of their certificates; row by row the same as the items."""
+
+    columns: CertificateColumns | None = None
+
+
+#: fewer items than this are decoded one by one
+_BLOCK = 16
+
+
+def decode(raw: Sequence[RawItem], limits: Limits = DEFAULT_LIMITS) -> ItemBlock:
     """Items for raw items, one for one, in order; never raises."""
-    items = []
-    for one in raw:
-        if (
-            one.label == "CERTIFICATE"
-            and one.error is None
-            and one.notice is None
-            and len(one.data) <= limits.item_bytes
-        ):
+    if len(raw) < _BLOCK:
+        return ItemBlock([_decode_one(one, limits) for one in raw])
+    most = limits.item_bytes
+    encodings = [
+        one.data if one.label == "CERTIFICATE" and one.error is None and one.notice is None and len(one.data) <= most
+        else b""
+        for one in raw
+    ]  # fmt: skip
+    columns = walk(encodings)
+    algorithms = _algorithms()
+    items = ItemBlock()
+    items.columns = columns
+    add, integer_of = items.append, int.from_bytes
+    rows = zip(raw, columns.spans.tolist(), columns.sound.tolist(), columns.rsa.tolist(), strict=True)
+    for one, spans, sound, is_rsa in rows:
+        key: PublicKey | None = None
+        data = one.data
+        if sound:
+            kind, name = algorithms.get(data[spans[9] : spans[ALGORITHM_END]], _OTHER)
+            if kind == "rsa":
+                if is_rsa:
+                    key = RsaPublicKey(
+                        integer_of(data[spans[MODULUS] : spans[MODULUS_END]], "big"),
+                        integer_of(data[spans[EXPONENT] : spans[EXPONENT_END]], "big"),
+                    )
+            elif kind == "ec":
+                key = EcPublicKey(name, data[spans[KEY_BITS] : spans[10]])
+            elif kind == "okp":
+                key = OkpPublicKey(name, data[spans[KEY_BITS] : spans[10]])
+        if key is not None:
             try:
-                item = _certificate(one, one.data)
-            except (DerError, ValueError, IndexError):
-                item = _one(one, limits)
-            if isinstance(item.key, UnsupportedPublicKey):
-                item.error = item.key.reason
-        else:
-            item = _one(one, limits)
-        items.append(item)
+                _load(data)
+            except Exception:  # noqa: BLE001  the parser raises several kinds for hostile input
+                key = None
+        if key is None:
+            columns.forget(len(items))
+            add(_decode_one(one, limits))
+            continue
+        item = Item(one.source, one.position, one.offset, Kind.CERTIFICATE, data, data[spans[8] : spans[10]], key)
+        item.__dict__["_spans"] = spans
+        add(item)
     return items
+
+
+_OTHER = ("", "")
+
+
+@cache
+def _algorithms() -> dict[bytes, tuple[str, str]]:
+    """DER of the algorithm identifiers of keys that a block decodes: family and name."""
+    found = {spki.RSA_ALGORITHM: ("rsa", "")}
+    for oid, name in spki.CURVE_NAMES.items():
+        found[element(SEQUENCE, oid_element("1.2.840.10045.2.1"), oid_element(oid))] = ("ec", name)
+    for oid, name in spki.OKP_NAMES.items():
+        found[element(SEQUENCE, oid_element(oid))] = ("okp", name)
+    return found
+
+
+def _decode_one(one: RawItem, limits: Limits) -> Item:
+    if one.label == "CERTIFICATE" and one.error is None and one.notice is None and len(one.data) <= limits.item_bytes:
+        try:
+            item = _certificate(one, one.data)
+        except (DerError, ValueError, IndexError):
+            item = _one(one, limits)
+        if isinstance(item.key, UnsupportedPublicKey):
+            item.error = item.key.reason
+        return item
+    return _one(one, limits)
 
 
 def item_of_key(key: PublicKey, source: str = "", index: int = 0) -> Item:
@@ -440,7 +513,9 @@ def _extensions(data: bytes, at: int, end: int) -> tuple[bytes | None, bytes | N
 def _certificate_fields(item: Item) -> SignedFields:
     data = item.der or b""
     spans: _Spans = item.__dict__.get("_spans") or _certificate_spans(data)
-    tbs, tbs_end, serial, serial_end, issuer, issuer_end, validity, validity_end, subject_end, _, key_end, end = spans
+    tbs, tbs_end, serial, serial_end, issuer, issuer_end, validity, validity_end, subject_end, _, key_end, end = spans[
+        :12
+    ]
     tag, start, stop = tlv(data, validity, validity_end)
     before = time_seconds(tag, data[start:stop])
     tag, start, stop = tlv(data, stop, validity_end)
@@ -542,9 +617,16 @@ def validity_columns(items: Sequence[Item]) -> tuple[NDArray[np.int64], NDArray[
 
     Rows that are no certificates or have no readable time hold the least and the greatest integer: never expired.
     """
-    before = np.full(len(items), np.iinfo(np.int64).min, dtype=np.int64)
-    after = np.full(len(items), np.iinfo(np.int64).max, dtype=np.int64)
-    for row, item in enumerate(items):
+    columns = items.columns if isinstance(items, ItemBlock) else None
+    if columns is None:
+        timed = np.zeros(len(items), dtype=bool)
+        before = after = np.zeros(len(items), dtype=np.int64)
+    else:
+        timed, before, after = columns.timed, columns.not_before, columns.not_after
+    before = np.where(timed, before, np.iinfo(np.int64).min)
+    after = np.where(timed, after, np.iinfo(np.int64).max)
+    for row in np.flatnonzero(~timed).tolist():
+        item = items[row]
         if item.kind is not Kind.CERTIFICATE or item.der is None:
             continue
         spans = item.__dict__.get("_spans")
@@ -567,18 +649,18 @@ def validity_columns(items: Sequence[Item]) -> tuple[NDArray[np.int64], NDArray[
 
 def signature_algorithms(items: Sequence[Item]) -> list[str]:
     """Dotted OIDs of certificates' signature algorithms, "" for other items, without decoding the rest."""
+    known = items.columns.signature_algorithms if isinstance(items, ItemBlock) and items.columns else [""] * len(items)
     found = []
-    for item in items:
-        oid = ""
-        if item.kind is Kind.CERTIFICATE and item.der is not None:
+    for item, oid in zip(items, known, strict=True):
+        if not oid and item.kind is Kind.CERTIFICATE and item.der is not None:
             spans = item.__dict__.get("_spans")
             if spans is not None:
                 data, at = item.der, spans[1]
                 # AlgorithmIdentifier: two bytes of header each for the sequence and the identifier, as a rule
                 if data[at] == SEQUENCE and data[at + 1] < 128 and data[at + 2] == OID and data[at + 3] < 64:
-                    oid = oid_text(data[at + 4 : at + 4 + data[at + 3]])
+                    oid = oid_text(data[at + 4 : at + 4 + data[at + 3]])  # noqa: PLW2901
             if not oid:
                 fields = item.signed
-                oid = fields.signature_algorithm if fields is not None else ""
+                oid = fields.signature_algorithm if fields is not None else ""  # noqa: PLW2901
         found.append(oid)
     return found

@@ -32,10 +32,12 @@ from keyassay.certificates.public_key import (
     UnsupportedPublicKey,
 )
 
-_RSA = element(SEQUENCE, oid_element("1.2.840.113549.1.1.1"), b"\x05\x00")
+#: the algorithm identifier of nearly all RSA keys
+RSA_ALGORITHM = element(SEQUENCE, oid_element("1.2.840.113549.1.1.1"), b"\x05\x00")
 _RSA_OIDS = {"1.2.840.113549.1.1.1", "1.2.840.113549.1.1.7", "1.2.840.113549.1.1.10", "2.5.8.1.1"}
 _EC_OIDS = {"1.2.840.10045.2.1", "1.3.132.1.12", "1.3.132.1.13"}
-_OKP = {"1.3.101.110": "x25519", "1.3.101.111": "x448", "1.3.101.112": "ed25519", "1.3.101.113": "ed448"}
+#: dotted OID -> type of key
+OKP_NAMES = {"1.3.101.110": "x25519", "1.3.101.111": "x448", "1.3.101.112": "ed25519", "1.3.101.113": "ed448"}
 _DSA = "1.2.840.10040.4.1"
 
 _SECG = {
@@ -197,8 +199,8 @@ def parse(data: bytes, at: int, end: int, notices: list[str]) -> PublicKey:
     Raises:
         DerError: it has no one meaning.
     """
-    if data.startswith(_RSA, at):
-        start, stop = _bit_string(data, at + len(_RSA), end)
+    if data.startswith(RSA_ALGORITHM, at):
+        start, stop = _bit_string(data, at + len(RSA_ALGORITHM), end)
         return rsa_numbers(data, start, stop, notices)
     inner, after = expect(data, at, end, SEQUENCE, "algorithm")
     first, last = expect(data, inner, after, OID, "algorithm")
@@ -219,8 +221,8 @@ def parse(data: bytes, at: int, end: int, notices: list[str]) -> PublicKey:
         if tag == NULL:
             return _unsupported(oid, "not assessed: the curve is inherited from the issuer")
         raise DerError("elliptic curve key: unknown kind of parameters")
-    if oid in _OKP:
-        return OkpPublicKey(_OKP[oid], data[start:stop])
+    if oid in OKP_NAMES:
+        return OkpPublicKey(OKP_NAMES[oid], data[start:stop])
     if oid == _DSA:
         if last == after or data[last] == NULL:
             return UnsupportedPublicKey("dsa", "DSA", "not assessed: the parameters are inherited from the issuer")
@@ -238,7 +240,7 @@ def encode(key: PublicKey) -> bytes | None:
     """Canonical DER of a key's SubjectPublicKeyInfo; None where the key is not one that we know to encode."""
     if isinstance(key, RsaPublicKey):
         numbers = element(SEQUENCE, integer_element(key.modulus), integer_element(key.exponent))
-        return element(SEQUENCE, _RSA, element(BIT_STRING, b"\0", numbers))
+        return element(SEQUENCE, RSA_ALGORITHM, element(BIT_STRING, b"\0", numbers))
     if isinstance(key, EcPublicKey):
         if key.parameters is None:
             parameters = oid_element(_CURVE_OIDS.get(key.curve, key.curve if key.curve[:1].isdigit() else "1.3.132.0"))
@@ -247,7 +249,7 @@ def encode(key: PublicKey) -> bytes | None:
         algorithm = element(SEQUENCE, oid_element("1.2.840.10045.2.1"), parameters)
         return element(SEQUENCE, algorithm, element(BIT_STRING, b"\0", key.point))
     if isinstance(key, OkpPublicKey):
-        oid = next(dotted for dotted, name in _OKP.items() if name == key.type)
+        oid = next(dotted for dotted, name in OKP_NAMES.items() if name == key.type)
         return element(SEQUENCE, element(SEQUENCE, oid_element(oid)), element(BIT_STRING, b"\0", key.encoded))
     if isinstance(key, DsaPublicKey):
         domain = element(SEQUENCE, *(integer_element(number) for number in (key.p, key.q, key.g)))
