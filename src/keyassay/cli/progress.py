@@ -20,8 +20,9 @@ _INTERVAL = 0.1
 class ProgressBar:
     """Shows (phase, share done, items) on standard error; does nothing where that is no terminal."""
 
-    def __init__(self, *, wanted: bool = True) -> None:
-        """Start the clock; nothing is shown yet."""
+    def __init__(self, *, wanted: bool = True, unit: str = "items") -> None:
+        """Start the clock; nothing is shown yet. ``unit`` is what is counted."""
+        self._unit = unit
         self._enabled = wanted and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._next = time.monotonic() + _DELAY
         self._bar: RichProgress | None = None
@@ -50,7 +51,7 @@ class ProgressBar:
             self._phase = phase
             bar.reset(self._task, total=None, description=phase)
         total = None if share is None else 1.0
-        bar.update(self._task, completed=share or 0.0, total=total, description=phase, items=f"{items:,} items")
+        bar.update(self._task, completed=share or 0.0, total=total, description=phase, items=f"{items:,} {self._unit}")
 
     def _open(self) -> RichProgress:
         from rich.console import Console  # noqa: PLC0415  90 ms that only long runs on a terminal pay

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keyassay.errors import KeyassayError
-from keyassay.lists import lookup
+from keyassay.lists import known, lookup
 from keyassay.lists.debian import coordinate_bytes, ec_key
 from keyassay.lists.format import (
     BLOCK,
@@ -32,9 +32,11 @@ from keyassay.lists.format import (
     MergedList,
     Record,
     block_names,
+    merged_of,
     number_digest,
     open_merged,
     pack_block,
+    pack_merged,
     read_block,
 )
 from keyassay.lists.recipes.debian_openssl import Stream, rsa_key_from_hints, rsa_keys
@@ -142,6 +144,23 @@ def _built(todo: list[BlockName], folder: Path, jobs: int) -> Iterator[BlockName
             for worker in list((pool._processes or {}).values()) if waiting else ():  # noqa: SLF001  no public way
                 worker.terminate()  # a block takes minutes; half of one is of no use
             pool.shutdown(cancel_futures=True)
+
+
+def same_as_listed(kind: str, folder: Path) -> bool | None:
+    """Whether the blocks of a complete build hold the same keys as the list in use; None if there is no such list."""
+    listed = lookup.whole(kind)
+    if listed is None or listed.blocks < listed.complete_blocks:
+        return None
+    blocks = [read_block(folder / name.path) for name in block_names(kind)]
+    made = merged_of(pack_merged(KINDS[kind], blocks, len(blocks), bytes(32)))
+    same = np.array_equal(made.entries, listed.entries)
+    # equal entries may stand in either order, and with them their hints
+    return same and (made.hints is None or sorted(_rows(made)) == sorted(_rows(listed)))
+
+
+def _rows(listed: MergedList) -> list[tuple[int, int, int]]:
+    assert listed.hints is not None
+    return list(zip(listed.entries.tolist(), *listed.hints.T.tolist(), strict=True))
 
 
 def _ignore_interrupts() -> None:
@@ -355,6 +374,23 @@ def _verified(tasks: list[_Task], jobs: int) -> Iterator[tuple[int, list[Defect]
             yield from pool.map(_verify_task, tasks)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def verify_published(*, progress: Callable[[int, int], None] | None = None) -> Iterator[Defect]:
+    """Make the public halves of the keys printed in RFCs again from their private numbers, and compare.
+
+    Args:
+        progress: called with (keys done, keys in all).
+
+    Yields:
+        What does not hold.
+    """
+    listed = known.published()
+    for number, key in enumerate(listed.keys(), start=1):
+        if known.digest_of_secret(key) != key.digest:
+            yield Defect(known.PUBLISHED, key.source, f"the private number makes another {key.key_type} key")
+        if progress is not None:
+            progress(number, len(listed))
 
 
 def find(digests: Iterable[bytes]) -> Iterator[tuple[bytes, str, Stream | None]]:

@@ -22,11 +22,16 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import gmpy2
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x448 import X448PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from keyassay.certificates.decoding import decode
@@ -41,7 +46,7 @@ from keyassay.certificates.public_key import (
 )
 from keyassay.certificates.reading import ReadOptions, read
 from keyassay.errors import KeyassayError
-from keyassay.keymath.curves import named_curves
+from keyassay.keymath.curves import multiply, named_curves
 from keyassay.lists.lookup import DATA, data_folder, write_atomically
 
 #: name of the built-in list in reports
@@ -67,7 +72,8 @@ class KnownKey:
         key_type: "rsa", "dsa", "ed25519", ..., or the name of the curve.
         digest: SHA-256 of its bare number.
         source: the RFC and its section, or the file in the user's folder.
-        secret: hexadecimal private numbers where the list keeps them: p and q; d; the private octets; x. Else empty.
+        secret: hexadecimal private numbers where the list keeps them: p and q; d; the private octets; x, p, q, g. Else
+            empty.
     """
 
     list_name: str
@@ -172,6 +178,34 @@ def digest_of(key: PublicKey) -> bytes:
     """SHA-256 of what the key is recognised by, 32 bytes; empty for numbers too short to name one key."""
     number = bare_number(key)
     return hashlib.sha256(number).digest() if len(number) >= LEAST_BYTES else b""
+
+
+def digest_of_secret(key: KnownKey) -> bytes:
+    """SHA-256 of the bare number that the private numbers of a listed key make; empty if they make none."""
+    kind = key.key_type
+    if kind in _OKP:
+        octets = _OKP[kind].from_private_bytes(bytes.fromhex(key.secret[0])).public_key().public_bytes_raw()
+        return hashlib.sha256(octets).digest()
+    numbers = [gmpy2.mpz(text, 16) for text in key.secret]
+    if kind == "rsa":
+        p, q = numbers
+        sound = gmpy2.is_strong_bpsw_prp(p) and gmpy2.is_strong_bpsw_prp(q)
+        return hashlib.sha256(gmpy2.to_binary(p * q)[:1:-1]).digest() if sound else b""
+    if kind == "dsa":
+        x, p, q, g = numbers
+        sound = (p - 1) % q == 0 and 1 < g < p and gmpy2.powmod(g, q, p) == 1 and 0 < x < q
+        return hashlib.sha256(gmpy2.to_binary(gmpy2.powmod(g, x, p))[:1:-1]).digest() if sound else b""
+    curve = named_curves()[kind]
+    point = multiply(curve, numbers[0], curve.base)
+    return b"" if point is None else hashlib.sha256(int(point[0]).to_bytes(curve.field_bytes, "big")).digest()
+
+
+_OKP: dict[str, Any] = {
+    "ed25519": Ed25519PrivateKey,
+    "ed448": Ed448PrivateKey,
+    "x25519": X25519PrivateKey,
+    "x448": X448PrivateKey,
+}
 
 
 # The built-in list
@@ -323,6 +357,11 @@ class Primes:
     values: tuple[gmpy2.mpz, ...] = ()
     origins: tuple[tuple[str, str], ...] = ()
     problems: tuple[str, ...] = ()
+
+    @cached_property
+    def numbers(self) -> frozenset[gmpy2.mpz]:
+        """The primes as a set."""
+        return frozenset(self.values)
 
     def factor(self, modulus: gmpy2.mpz) -> int | None:
         """Number of the first prime that divides a modulus properly."""
