@@ -29,6 +29,8 @@ from keyassay.lists.recipes import debian_openssl, keypair
 CENSUS = Path(__file__).resolve().parent.parent / "tests" / "vectors" / "census" / "rsa-openssl.bin"
 EXPONENT = 65537
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+#: appendix A.2.5
+RFC_6979_KEY = 0xC9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721
 FOREVER = "99991231235959Z"  # no well-defined end: IEEE 802.1AR, RFC 5280 4.1.2.5
 #: algorithm of a signature -> its AlgorithmIdentifier
 ALGORITHMS = {
@@ -362,6 +364,10 @@ def pumps() -> Iterator[Device]:
             spki = ec_key(31_337)
             story = "its private key is 31337: a test key that was shipped"
             yield Device(name, authority.issue(subject, spki), frozenset(["ec-weak-private-key"]), story)
+        elif number == 18:
+            spki = ec_key(RFC_6979_KEY)
+            story = "its private key is the one that RFC 6979 prints as an example"
+            yield Device(name, authority.issue(subject, spki), frozenset(["any-known-key"]), story)
         elif number == 29:
             spki = point_off_the_curve()
             story = "one flipped bit: its public key is no point of the curve"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keyassay.lists import format as layout
-from keyassay.lists import keypair, lookup
+from keyassay.lists import keypair, known, lookup
 from keyassay.lists.format import (
     KINDS,
     LISTED_STATES,
@@ -52,6 +52,9 @@ def test_headers_are_as_told() -> None:
     assert layout._MERGED_HEADER.size == 80
     assert table("Header, 64 bytes:") == fields(keypair._HEADER)
     assert keypair._HEADER.size == 64
+    padded = known._HEADER.format.replace("8x", "8s")
+    assert table("Header of both, 56 bytes:") == fields(struct.Struct(padded))
+    assert known._HEADER.size == 56
 
 
 def test_records_are_as_told() -> None:

@@ -80,7 +80,7 @@ def test_example(command: str, expected: str, folder: Path) -> None:
         [PROGRAM, *words[1:]], cwd=folder, check=False, capture_output=True, text=True, env=environment
     )
     assert done.returncode == 1, done.stderr
-    assert differences(expected, done.stdout) == "", done.stdout
+    assert differences(expected, done.stdout) == ""
 
 
 def test_the_comparison_of_examples_sees_differences() -> None:
