@@ -480,6 +480,17 @@ def subjects(items: Sequence[Item]) -> list[bytes]:
     return found
 
 
+def outline(item: Item) -> tuple[bytes, bytes, bytes] | None:
+    """DER of subject and issuer, and contents of the serial number, without decoding the rest.
+
+    None for all but certificates that the strict parser took without a remark; ``signed`` has theirs.
+    """
+    spans, data = item.__dict__.get("_spans"), item.der
+    if spans is None or data is None or item.notices:
+        return None
+    return data[spans[7] : spans[8]], data[spans[4] : spans[5]], data[spans[2] : spans[3]]
+
+
 def _extensions(data: bytes, at: int, end: int) -> tuple[bytes | None, bytes | None, bool]:
     """Subject and authority key identifiers and the CA flag, from what follows the public key in a certificate."""
     subject = authority = None

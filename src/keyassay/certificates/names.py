@@ -22,6 +22,8 @@ _SHORT = {
 }
 _ENCODINGS = {0x0C: "utf-8", 0x13: "latin-1", 0x16: "latin-1", 0x14: "latin-1", 0x12: "latin-1", 0x1A: "latin-1",
               0x1E: "utf-16-be", 0x1C: "utf-32-be"}  # fmt: skip
+#: tags of strings that are decoded as ASCII if they are
+_ASCII = frozenset((0x0C, 0x13, 0x16, 0x14, 0x12, 0x1A))
 #: longer names are not kept: a cache must not grow with what an attacker sends
 _CACHED_BYTES = 1024
 _SPECIAL = frozenset('\\"+,;<>=\0')
@@ -50,11 +52,49 @@ def rfc4514(der: bytes) -> str:
     Returns:
         RFC 4514 text; hex with a leading "#" for what cannot be decoded.
     """
-    return _text(der) if len(der) <= _CACHED_BYTES else _text.__wrapped__(der)
+    return _text(der) if len(der) <= _CACHED_BYTES else _general(der)
+
+
+def rfc4514_once(der: bytes) -> str:
+    """The same for names that hardly come twice, as subjects of devices: nothing is kept."""
+    at, size = 2, len(der)
+    if not 2 < size < 130 or der[0] != SEQUENCE or der[1] != size - 2:
+        return _general(der)
+    text = ""
+    # sets of one attribute with short lengths and text of ASCII, which nearly all names consist of
+    while at < size:
+        if size - at < 11:
+            return _general(der)
+        whole, pair, identifier = der[at + 1], der[at + 3], der[at + 5]
+        inner = at + 6 + identifier
+        stop = at + 2 + whole
+        if (
+            stop > size
+            or der[at] != SET
+            or der[at + 2] != SEQUENCE
+            or pair != whole - 2
+            or der[at + 4] != OID
+            or inner + 2 > stop
+            or der[inner] not in _ASCII
+            or der[inner + 1] != stop - inner - 2
+        ):
+            return _general(der)
+        name = _SHORT.get(der[at + 6 : inner])
+        value = der[inner + 2 : stop]
+        if name is None or not value.isascii():
+            return _general(der)
+        shown = _escape(value.decode())
+        text = f"{name}={shown},{text}" if text else f"{name}={shown}"
+        at = stop
+    return text
 
 
 @lru_cache(maxsize=8192)
 def _text(der: bytes) -> str:
+    return rfc4514_once(der)
+
+
+def _general(der: bytes) -> str:
     if not der:
         return ""
     try:

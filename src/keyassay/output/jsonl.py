@@ -10,12 +10,14 @@ import json
 import time
 from collections.abc import Iterable
 from functools import lru_cache
+from hashlib import sha256
 from json.encoder import encode_basestring_ascii as quoted
 from typing import TextIO
 
 from keyassay.bulk.results import Result, Summary
+from keyassay.certificates.decoding import outline
 from keyassay.certificates.item import Item, Kind
-from keyassay.certificates.names import rfc4514
+from keyassay.certificates.names import rfc4514, rfc4514_once
 from keyassay.certificates.public_key import EcPublicKey, PublicKey, RsaPublicKey
 from keyassay.findings import Finding
 from keyassay.output import Options
@@ -24,13 +26,21 @@ from keyassay.output.values import error_text, evidence_fields, hex_number, key_
 #: characters to gather before writing, and seconds after which they are written anyway
 _BUFFER = 1 << 16
 _PATIENCE = 0.25
+#: longer issuers are not kept
+_CACHED_BYTES = 1024
 
+_KINDS = {kind: quoted(kind.value) for kind in Kind}
 _NO_NAMES = '"subject": null, "issuer": null, "serial": null'
 
 
 @lru_cache(maxsize=4096)
-def _issuer(der: bytes) -> str:
+def _cached(der: bytes) -> str:
     return quoted(rfc4514(der))
+
+
+def _issuer(der: bytes) -> str:
+    # a cache must not grow with what an attacker sends
+    return _cached(der) if len(der) <= _CACHED_BYTES else quoted(rfc4514(der))
 
 
 @lru_cache(maxsize=256)
@@ -71,10 +81,9 @@ class Lines:
         if item.source != self._source:
             self._source = item.source
             self._source_quoted = quoted(item.source)
-        sha256, spki = item.sha256, item.spki_sha256
         start = (
-            f'{{"source": {self._source_quoted}, "index": {item.index}, "kind": "{item.kind.value}", {_names(item)}, '
-            f'"sha256": {_digest(sha256)}, "spki_sha256": {_digest(spki)}, "key": {_key(item.key)}'
+            f'{{"source": {self._source_quoted}, "index": {item.index}, "kind": {_KINDS[item.kind]}, {_names(item)}, '
+            f'"sha256": {_digest(item.der)}, "spki_sha256": {_digest(item.spki)}, "key": {_key(item.key)}'
         )
         if result.findings or result.not_run or item.error is not None or item.notices or not item.assessed:
             return start + self._rest(result)
@@ -106,12 +115,20 @@ class Lines:
         return fields
 
 
-def _digest(digest: bytes | None) -> str:
-    return "null" if digest is None else f'"{digest.hex()}"'
+def _digest(encoding: bytes | None) -> str:
+    return "null" if encoding is None else f'"{sha256(encoding).hexdigest()}"'
 
 
 def _names(item: Item) -> str:
     """Subject, issuer and serial number; a request has no issuer, a plain key none of them."""
+    parts = outline(item)
+    if parts is not None:
+        der, by, contents = parts
+        serial = contents.hex()
+        if contents[:1] > b"\x7f" or serial[:2] == "00":
+            serial = hex_number(int.from_bytes(contents, "big", signed=True))
+        subject = quoted(rfc4514_once(der)) if der else "null"
+        return f'"subject": {subject}, "issuer": {_issuer(by) if by else "null"}, "serial": "{serial}"'
     fields = item.signed
     if fields is None:
         return _NO_NAMES
