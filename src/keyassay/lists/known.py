@@ -8,8 +8,8 @@ Layout of a user's list ``NAME.known``, numbers little-endian: a header of 56 by
 keys, bytes of the names, 4 bytes each; 8 zeros; SHA-256 of the rest), then columns sorted by hash: the first 8 bytes of
 each hash as a big-endian number, its other 24 bytes, the number of its type and that of its source, 4 bytes each; last
 the names of types, then of sources, each group ended by an empty one, each name by a zero. ``NAME.primes``: the same
-header with "KAprime", count of primes and 0; then for each its length in bytes and number of source (of the same list),
-4 bytes each; then the primes, big-endian.
+header with "KAprime", count of primes and bytes of the names; then the length of each prime in bytes, 4 bytes each, and
+the number of its source, 4 bytes each; then the primes, big-endian; last the names of sources, a zero between them.
 """
 
 from __future__ import annotations
@@ -538,7 +538,8 @@ def _private_keys(
     options = ReadOptions(passwords=passwords, private_keys=note, passed_over=pass_over)
     for block in read([base], options):
         for item in decode(block):
-            place = item.source if item.source == base else item.source.removeprefix(base.rstrip("/") + "/")
+            place = item.source.replace("\0", "?")
+            place = place if item.source == base else place.removeprefix(base.rstrip("/") + "/")
             if item.kind is Kind.UNREADABLE:
                 report.unreadable.append((f"{place}[{item.index}]", item.error or ""))
                 continue

@@ -148,15 +148,21 @@ def merge(kind: str, *, stamp: bytes | None = None, target: Path | None = None) 
     """
     folder = blocks_folder(kind) or DATA
     stamp = stamp or _stamp(folder / kind)
-    path = _write(kind, pack_merged(KINDS[kind], _blocks(kind, folder), len(block_names(kind)), stamp), target)
+    data = pack_merged(KINDS[kind], _blocks(kind, folder), len(block_names(kind)), stamp)
+    path = _write(kind, data, [target] if target else _merged_folders(folder))
     if path is None:
         raise KeyassayError("no folder is writable for merged lists", "set XDG_CACHE_HOME to one that is")
     return path
 
 
-def _write(kind: str, data: bytes, target: Path | None = None) -> Path | None:
-    """Write a merged list where it is looked for; None if no folder is writable."""
-    for folder in [target] if target else [MERGED, cache_folder() / "lists"]:
+def _merged_folders(blocks: Path) -> list[Path]:
+    """Where the merged list of blocks may be: beside this module only if they are a checkout's."""
+    return [MERGED, cache_folder() / "lists"] if blocks == DATA else [cache_folder() / "lists"]
+
+
+def _write(kind: str, data: bytes, folders: list[Path]) -> Path | None:
+    """Write a merged list into the first folder that is writable; None if there is none."""
+    for folder in folders:
         path = folder / f"{kind}.bin"
         try:
             write_atomically(path, data)
@@ -173,10 +179,11 @@ def merged(kind: str) -> MergedList | None:
     Raises:
         KeyassayError: the list or a block behind it is damaged.
     """
-    places = [MERGED / f"{kind}.bin", cache_folder() / "lists" / f"{kind}.bin"]
     folder = blocks_folder(kind)
     if folder is None:
-        return open_merged(places[0]) if places[0].exists() else None
+        ready = MERGED / f"{kind}.bin"
+        return open_merged(ready) if ready.exists() else None
+    places = [place / f"{kind}.bin" for place in _merged_folders(folder)]
     try:
         stamp = _stamp(folder / kind)
     except OSError as error:
@@ -188,7 +195,7 @@ def merged(kind: str) -> MergedList | None:
             if found.stamp == stamp and found.kind.name == kind:
                 return found
     data = pack_merged(KINDS[kind], _blocks(kind, folder), len(block_names(kind)), stamp)
-    path_of_list = _write(kind, data)
+    path_of_list = _write(kind, data, _merged_folders(folder))
     # where nothing can be written the list is merged again by each process, in a tenth of a second
     return merged_of(data) if path_of_list is None else open_merged(path_of_list)
 
