@@ -18,6 +18,8 @@ from keyassay.certificates.decoding import decode, item_of_key
 from keyassay.certificates.item import Kind, RawItem
 from keyassay.certificates.limits import Limits
 from keyassay.certificates.public_key import EcPublicKey, RsaPublicKey
+from keyassay.checks import check
+from keyassay.findings import EcPrivateKey, Factor, Verdict
 
 MODULI = [(2**61 - 1) * (2**89 - 1), (2**61 - 1) * (2**107 - 1), (2**127 - 1) * (2**107 - 1)]
 
@@ -59,6 +61,34 @@ def test_blocks_and_disk_change_nothing(size, resident):
         assert [item.der for item in fleet.items(order)] == [item.der for item in whole.items(order)]
     assert [fleet.item(ordinal).index for ordinal in range(4)] == [0, 1, 2, 3]
     assert fleet.item(7).key == RsaPublicKey(MODULI[2], 3)
+
+
+def test_private_keys_are_learned_from_what_was_found():
+    item = item_of_key(EcPublicKey("P-256", spki_of(sound_key())[-65:]))
+    d = sound_key().private_numbers().private_value
+    finding = check("ec-weak-private-key").finding(item.key, Verdict("found", EcPrivateKey(d)))
+    rsa = item_of_key(RsaPublicKey(MODULI[0], 3))
+    factor = check("rsa-close-primes").finding(rsa.key, Verdict("found", Factor(2**61 - 1)))
+    fleet = RunFleet(1 << 30)
+    fleet.add(columns_of([item, rsa]), [Result(item), Result(rsa, (factor,))])
+    assert dict(fleet.private_keys) == {}
+    before = fleet.bytes_needed
+    fleet.add(columns_of([rsa, item]), [Result(rsa), Result(item, (finding,))])
+    assert dict(fleet.private_keys) == {3: d}
+    assert fleet.bytes_needed > before + 2 * 49 + 200
+    fleet.learn(0, (finding,))
+    assert dict(fleet.private_keys) == {3: d, 0: d}
+    assert dict(fleet_of([rsa, item], findings={1: [finding]}).private_keys) == {1: d}
+
+
+def test_private_keys_are_given_up_with_the_columns():
+    item = item_of_key(EcPublicKey("P-256", spki_of(sound_key())[-65:]))
+    d = sound_key().private_numbers().private_value
+    finding = check("ec-weak-private-key").finding(item.key, Verdict("found", EcPrivateKey(d)))
+    fleet = RunFleet(100)
+    fleet.add(columns_of([item]), [Result(item, (finding,))])
+    assert fleet.overflow
+    assert dict(fleet.private_keys) == {}
 
 
 def test_identities_tell_keys_subjects_and_encodings_apart():

@@ -78,6 +78,9 @@ def test_check_is_complete(check: Check) -> None:
     assert not (meta.classification is Classification.BROKEN and meta.confidence is Confidence.LIKELY)
     known = {one.id for one in CHECKS}
     assert set(meta.explained_by) <= known - {check.id}
+    earlier = [one for one in CHECKS if one.id in meta.after]
+    assert {one.id for one in earlier} == set(meta.after)
+    assert all(one.shape == check.shape == "fleet" and not one.metadata.after for one in earlier)
     assert pickle.loads(pickle.dumps(check)) is check
     tree = tomllib.loads((FOLDER / f"{check.id}.toml").read_text())
     assert tree["provenance"]

@@ -11,9 +11,10 @@ import tempfile
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from types import MappingProxyType
 from typing import IO, overload
 
 import numpy as np
@@ -25,6 +26,7 @@ from keyassay.certificates.fleet import IDENTITY, EarlierKeys, Fleet, NotRun
 from keyassay.certificates.item import Item, Kind
 from keyassay.certificates.limits import DEFAULT_LIMITS, Limits
 from keyassay.certificates.public_key import EcPublicKey, RsaPublicKey
+from keyassay.findings import EcPrivateKey, Finding
 
 _KINDS = {kind: number for number, kind in enumerate(Kind)}
 
@@ -195,6 +197,7 @@ class RunFleet(Fleet):
         self._rsa_ordinals = array("q")
         self._points: dict[str, tuple[array[int], list[bytes]]] = {}
         self._signed: dict[str, array[int]] = {}
+        self._private_keys: dict[int, int] = {}
         self._bytes = 0
         self._members: _Members | None = None
 
@@ -221,11 +224,21 @@ class RunFleet(Fleet):
             self._bytes += sum(map(len, octets)) + 50 * len(octets)
         for oid, positions in columns.signed.items():
             self._signed.setdefault(oid, array("q")).extend(start + position for position in positions)
+        for position, result in enumerate(results):
+            if result.findings:
+                self.learn(start + position, result.findings)
         # 49 bytes of identity, and per modulus the integer, its place in a dictionary and two ordinals
         self._bytes += 49 * columns.count + columns.moduli_bytes + 160 * len(columns.rsa[1])
         self.memory = self._limit - self._bytes
         if self.memory < 0:
             self._forget()
+
+    def learn(self, ordinal: int, findings: Iterable[Finding]) -> None:
+        """Remember the private key that findings on an item prove."""
+        for finding in findings:
+            if isinstance(finding.evidence, EcPrivateKey) and ordinal not in self._private_keys:
+                self._private_keys[ordinal] = int(finding.evidence.d)
+                self._bytes += 200  # the number, its ordinal, their place in a dictionary
 
     def _forget(self) -> None:
         """The columns alone no longer fit: give them up and say so, rather than take memory without bound."""
@@ -235,6 +248,7 @@ class RunFleet(Fleet):
         self._moduli.clear()
         self._points.clear()
         self._signed.clear()
+        self._private_keys.clear()
         self._which = array("q")
         self._rsa_ordinals = array("q")
 
@@ -288,6 +302,10 @@ class RunFleet(Fleet):
     def signed_ordinals(self) -> dict[str, NDArray[np.int64]]:
         return {oid: np.array(ordinals, dtype=np.int64) for oid, ordinals in self._signed.items()}
 
+    @property
+    def private_keys(self) -> Mapping[int, int]:
+        return MappingProxyType(self._private_keys)
+
     def not_run(self, check: str, reason: str) -> None:
         self.notes.append(NotRun(check, reason))
 
@@ -298,8 +316,14 @@ class RunFleet(Fleet):
         return lambda share: report(check, share)
 
 
-def fleet_of(items: Sequence[Item], memory: int = 4 << 30, threads: int = 1) -> RunFleet:
-    """A fleet of items in memory."""
+def fleet_of(
+    items: Sequence[Item],
+    memory: int = 4 << 30,
+    threads: int = 1,
+    findings: Mapping[int, Sequence[Finding]] | None = None,
+) -> RunFleet:
+    """A fleet of items in memory, with what checks of keys have found on them, by position."""
     fleet = RunFleet(memory, threads)
-    fleet.add(columns_of(items), [Result(item) for item in items])
+    known = findings or {}
+    fleet.add(columns_of(items), [Result(item, tuple(known.get(position, ()))) for position, item in enumerate(items)])
     return fleet

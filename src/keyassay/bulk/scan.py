@@ -73,7 +73,7 @@ class Plan:
             settings,
             by_shape["key"],
             by_shape["certificate"],
-            by_shape["fleet"] if settings.fleet else (),
+            tuple(sorted(by_shape["fleet"], key=lambda one: bool(one.metadata.after))) if settings.fleet else (),
             settings.now or int(time.time()),
             expected,
         )
@@ -462,7 +462,9 @@ class Scan:
         for (ordinal, verdict), item in zip(verdicts, items, strict=True):
             subject: PublicKey | Item = item.key if item.key is not None else item
             try:
-                found.setdefault(ordinal, []).append(one.finding(subject, verdict))
+                finding = one.finding(subject, verdict)
+                found.setdefault(ordinal, []).append(finding)
+                fleet.learn(ordinal, (finding,))
             except EvidenceRefusedError as refused:
                 fleet.not_run(one.id, f"internal error, no finding: {refused}")
 

@@ -7,7 +7,7 @@ Ordinals count all items of the run from 0, in input order.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -116,6 +116,11 @@ class Fleet(ABC):
     @abstractmethod
     def signed_ordinals(self) -> dict[str, NDArray[np.int64]]:
         """By dotted OID of the signature algorithm: ordinals of the signed items (certificates, requests, ...)."""
+
+    @property
+    @abstractmethod
+    def private_keys(self) -> Mapping[int, int]:
+        """By ordinal: private numbers d of elliptic curve keys that other checks of this run have found and proven."""
 
     @cached_property
     def common_factors(self) -> CommonFactors | None:

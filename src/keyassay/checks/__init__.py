@@ -105,6 +105,7 @@ class Metadata:
         reason_code: AWS's two codes for its CVEs, else derived from the id.
         explained_by: ids of checks whose finding on the same item makes this one superfluous.
         any_size: also gets keys whose modulus or exponent exceeds the limits (no other check sees those).
+        after: ids of fleet checks that run before this fleet check, which reads ``Fleet.private_keys``.
     """
 
     id: str
@@ -120,6 +121,7 @@ class Metadata:
     reason_code: str
     explained_by: tuple[str, ...]
     any_size: bool = False
+    after: tuple[str, ...] = ()
 
     @property
     def is_aws(self) -> bool:
