@@ -324,7 +324,7 @@ def test_published_keys_are_verified(monkeypatch):
     told = []
     assert list(building.verify_published(progress=lambda *at: told.append(at))) == []
     assert told[-1] == (len(known.published()),) * 2
-    key = next(iter(known.published().keys()))
+    key = next(iter(known.published()))
     wrong = known.KnownKey(key.list_name, key.key_type, bytes(32), key.source, key.secret)
     monkeypatch.setattr(known, "published", lambda: known._list_of(known.PUBLISHED, [wrong]))
     assert [defect.stream for defect in building.verify_published()] == [key.source]

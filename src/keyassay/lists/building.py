@@ -386,7 +386,7 @@ def verify_published(*, progress: Callable[[int, int], None] | None = None) -> I
         What does not hold.
     """
     listed = known.published()
-    for number, key in enumerate(listed.keys(), start=1):
+    for number, key in enumerate(listed, start=1):
         if known.digest_of_secret(key) != key.digest:
             yield Defect(known.PUBLISHED, key.source, f"the private number makes another {key.key_type} key")
         if progress is not None:

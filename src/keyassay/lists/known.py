@@ -121,7 +121,7 @@ class KnownList:
             self.secrets[row] if self.secrets else (),
         )
 
-    def keys(self) -> Iterator[KnownKey]:
+    def __iter__(self) -> Iterator[KnownKey]:
         """All of them, by rising hash."""
         return map(self.key, range(len(self)))
 
@@ -499,7 +499,7 @@ def add(source: Path, name: str, *, with_primes: bool = False, passwords: tuple[
     report = Report(path)
     keys, found_primes = _private_keys(source, report, passwords, with_primes=with_primes)
     with _locked(path):
-        merged = {(key.digest, key.key_type): key for key in (_open(path).keys() if path.exists() else ())}
+        merged = {(key.digest, key.key_type): key for key in (_open(path) if path.exists() else ())}
         for key in keys:
             identity = (key.digest, key.key_type)
             if identity in merged:

@@ -100,7 +100,7 @@ def private(key: KnownKey) -> str:
 
 
 def main() -> None:
-    keys = list(published().keys())
+    keys = list(published())
     parts = ['provenance = "Private keys printed in RFCs, by tests/vectors/make/known_keys.py"\n']
     for kind, sources in CHOSEN.items():
         for source in sources:
