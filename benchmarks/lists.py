@@ -132,7 +132,7 @@ def main() -> None:
     making = nanoseconds(lambda: set(prefixes.tolist()), 1) / 1e6
     size = sys.getsizeof(set(prefixes.tolist())) + 32 * len(prefixes)
     print(
-        f"\nready for {len(prefixes):,} entries: {opening:.2f} ms to map {memory[1] / 1e6:.1f} MB, shared by all processes;"
+        f"\nready for {len(prefixes):,} entries: {opening:.2f} ms to map {memory[1] / 1e6:.1f} MB, shared by processes;"
     )
     print(f"a set {making:.0f} ms and {size / 1e6:.0f} MB in each process")
     print(
