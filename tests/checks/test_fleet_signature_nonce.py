@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from keyassay.bulk.fleet import fleet_of
+from keyassay.certificates.public_key import OkpPublicKey
 from keyassay.checks import Context, check
-from keyassay.findings import Profile
+from keyassay.checks.fleet_signature_nonce import EdwardsScalar
+from keyassay.findings import EcPrivateKey, Profile, Verdict
 from vectors_of_checks import cases_of
 
 
@@ -40,6 +43,12 @@ def test_each_cause_is_told_by_its_name() -> None:
         "each nonce twice the one before": "2 times the one before plus 0",
         "a linear congruential generator": "linear congruential",
         "two issuers share two nonces": "two signers",
+        "three issuers share three nonces in a ring": "three signers share three nonces",
+        "eight issuers share eight nonces in a ring": "eight signers share eight nonces",
+        "DSA: two issuers share two nonces": "two signers share two nonces",
+        "Ed25519: one nonce twice": "one nonce",
+        "Ed448: one nonce twice": "one nonce",
+        "Ed448: two issuers share two nonces": "two signers share two nonces",
         "DSA: one nonce twice": "one nonce",
         "DSA: the private key as nonce": "the nonce is the private key",
     }
@@ -49,3 +58,85 @@ def test_each_cause_is_told_by_its_name() -> None:
             assert found
             assert any(words.pop(case.name) in verdict.message for _, verdict in found[:1])
     assert words == {}
+
+
+def causes(name: str) -> dict[int, list[str]]:
+    """What a vector's signers are lost to, by position."""
+    (case,) = (one for one in cases_of("fleet-signature-nonce") if one.name == name)
+    found: dict[int, list[str]] = {}
+    for position, verdict in check("fleet-signature-nonce").find(fleet_of(case.items), Context(profile=Profile.FAST)):
+        found.setdefault(position, []).append(verdict.message.split(": ")[1])
+    return found
+
+
+def test_shared_nonces_are_followed_from_a_signer_who_is_lost() -> None:
+    follows = ["a nonce shared with a signer whose private key is known"]
+    assert causes("a nonce twice, and shared from issuer to issuer") == {
+        0: ["two signatures with one nonce"], 4: follows, 7: follows
+    }  # fmt: skip
+
+
+def test_a_signer_that_another_check_has_broken_opens_those_who_share_nonces_with_it() -> None:
+    check_of = {name: check(name) for name in ("fleet-signature-nonce", "ec-weak-private-key")}
+    cases = cases_of("fleet-signature-nonce")
+    (case,) = (one for one in cases if one.name == "three issuers share two nonces")
+    (lost,) = (one for one in cases if one.name == "a nonce twice, and shared from issuer to issuer")
+    # the first issuer of the one is not that of the other: what is known of a key is verified
+    assert case.items[0].key != lost.items[0].key
+    context = Context(profile=Profile.FAST)
+    found = dict(check_of["fleet-signature-nonce"].find(fleet_of(lost.items), context))
+    d = found[7].evidence.secrets()["d"]
+    assert isinstance(d, int)
+    key = lost.items[7].key
+    assert key is not None
+    finding = check_of["ec-weak-private-key"].finding(key, Verdict("found", EcPrivateKey(d)))
+    rest = [item for place, item in enumerate(lost.items) if place != 3]  # without the nonce that comes twice
+    alone = fleet_of(rest, findings={6: [finding]})
+    again = dict(check_of["fleet-signature-nonce"].find(alone, context))
+    assert set(again) == {0, 3}
+    assert again[0].evidence.secrets() == found[0].evidence.secrets()
+    assert dict(check_of["fleet-signature-nonce"].find(fleet_of(rest), context)) == {}
+    believed = fleet_of(case.items)
+    believed._private_keys[0] = d
+    assert dict(check_of["fleet-signature-nonce"].find(believed, context)) == {}
+
+
+def test_a_private_scalar_proves_its_own_key_only() -> None:
+    scalars = {}
+    for name in ("Ed25519: one nonce twice", "Ed448: one nonce twice"):
+        (case,) = (one for one in cases_of("fleet-signature-nonce") if one.name == name)
+        found = dict(check("fleet-signature-nonce").find(fleet_of(case.items), Context(profile=Profile.FAST)))
+        key, evidence = case.items[0].key, found[0].evidence
+        assert isinstance(key, OkpPublicKey)
+        assert isinstance(evidence, EdwardsScalar)
+        assert evidence.proves(key)
+        assert not EdwardsScalar(evidence.a + 1).proves(key)
+        assert str(evidence.a) not in str(evidence.describe())
+        assert f"{evidence.a:x}" in evidence.steps(key)[-1].says
+        scalars[key] = evidence
+    (one, first), (other, second) = scalars.items()
+    assert not first.proves(other)
+    assert not second.proves(one)
+    assert not first.proves(OkpPublicKey("x25519", one.encoded))
+
+
+def test_too_little_memory_for_shared_nonces_is_said() -> None:
+    (case,) = (
+        one for one in cases_of("fleet-signature-nonce") if one.name == "three issuers share three nonces in a ring"
+    )
+    fleet = fleet_of(case.items)
+    fleet.memory = 2_000
+    assert dict(check("fleet-signature-nonce").find(fleet, Context(profile=Profile.FAST))) == {}
+    (note,) = fleet.notes
+    assert note.reason == "not all done: nonces of several signers: more than 2 signatures; raise --memory"
+
+
+def test_too_many_rings_to_try_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    (case,) = (
+        one for one in cases_of("fleet-signature-nonce") if one.name == "nine issuers share nine nonces in a ring"
+    )
+    monkeypatch.setattr("keyassay.checks.fleet_signature_nonce._RING_WORK", 3)
+    fleet = fleet_of(case.items)
+    assert dict(check("fleet-signature-nonce").find(fleet, Context(profile=Profile.FAST))) == {}
+    (note,) = fleet.notes
+    assert note.reason == "not all done: rings of signers who share nonces: too many to try all"

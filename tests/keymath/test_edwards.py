@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -108,3 +110,23 @@ def test_a_small_component_is_seen(seed: bytes, times: int) -> None:
     encoded = int(y | (x & 1) << 255).to_bytes(32, "little")
     assert edwards.examine("ed25519", encoded) == ("", "")
     assert edwards.of_mixed_order("ed25519", encoded)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.binary(min_size=57, max_size=57))
+def test_multiples_of_the_base_point_are_public_keys(seed: bytes) -> None:
+    head = hashlib.sha512(seed[:32]).digest()[:32]
+    number = int.from_bytes(head, "little") & ((1 << 254) - 8) | 1 << 254  # RFC 8032, 5.1.5
+    assert edwards.multiple_of_base("ed25519", number) == public("ed25519", seed[:32])
+    assert edwards.multiple_of_base("ed25519", number % edwards.group_order("ed25519")) == public("ed25519", seed[:32])
+    head = hashlib.shake_256(seed).digest(56)
+    number = int.from_bytes(head, "little") & ((1 << 447) - 4) | 1 << 447  # RFC 8032, 5.2.5
+    assert edwards.multiple_of_base("ed448", number) == public("ed448", seed)
+    assert edwards.multiple_of_base("ed448", number % edwards.group_order("ed448")) == public("ed448", seed)
+
+
+def test_the_order_leads_to_the_neutral_point() -> None:
+    for kind, size in (("ed25519", 32), ("ed448", 57)):
+        assert edwards.multiple_of_base(kind, edwards.group_order(kind)) == (1).to_bytes(size, "little")
+        assert edwards.multiple_of_base(kind, 0) == (1).to_bytes(size, "little")
+    assert edwards.group_order("x25519") == 0

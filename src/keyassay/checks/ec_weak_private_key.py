@@ -51,10 +51,9 @@ from keyassay.findings import (
 from keyassay.keymath.curves import (
     Curve,
     StepTable,
+    affine,
     multiply,
     named_curve,
-    read_point,
-    root,
     small_logarithm,
 )
 from keyassay.lists.lazy import lazy_seeds, lazy_table, public_of_seed
@@ -111,17 +110,6 @@ def _constants(order: int) -> list[int]:
     return [*sorted(repeated), *(1 << shift for shift in range(8, bits - 16, 8))]
 
 
-def _affine(curve: Curve, key: EcPublicKey) -> tuple[int, int] | None:
-    reading = read_point(curve, key.point)
-    if reading.problem:
-        return None
-    if reading.point is not None:
-        return reading.point
-    if curve.binary:
-        return None
-    return root(curve, int.from_bytes(key.point[1:], "big"), key.point[0] & 1)
-
-
 @batch_check(
     id="ec-weak-private-key",
     title="small or lazy private key",
@@ -145,7 +133,7 @@ def ec_weak_private_key(batch: EcBatch | OkpBatch, context: Context) -> Iterator
     curve = named_curve(batch.curve)
     if curve is None or curve.binary:
         return
-    points = [point or _affine(curve, key) for point, key in zip(batch.points, batch.keys, strict=True)]
+    points = [point or affine(curve, key.point) for point, key in zip(batch.points, batch.keys, strict=True)]
     rows = [row for row, point in enumerate(points) if point is not None]
     if not rows:
         return

@@ -54,14 +54,13 @@ from keyassay.keymath.curves import (
     Curve,
     Point,
     add,
+    affine,
     multiples,
     multiply,
     named_curve,
     named_curves,
     negate,
     neighbours,
-    read_point,
-    root,
 )
 
 #: (arms, giant steps) by profile
@@ -73,13 +72,6 @@ def reach(profile: Profile) -> int:
     """The largest difference that is seen."""
     arms, giants = STEPS[max(profile, Profile.STANDARD)]
     return giants * (2 * arms + 1) + arms
-
-
-def _affine(curve: Curve, octets: bytes) -> tuple[int, int] | None:
-    reading = read_point(curve, octets)
-    if reading.problem or reading.point is not None:
-        return reading.point
-    return None if curve.binary else root(curve, int.from_bytes(octets[1:], "big"), octets[0] & 1)
 
 
 @lru_cache(maxsize=8)
@@ -115,7 +107,7 @@ class RelatedKey(Evidence):
         curve = named_curve(self.curve)
         if curve is None or not isinstance(subject, EcPublicKey) or subject.curve != self.curve:
             return False
-        one, other = _affine(curve, subject.point), _affine(curve, self.other)
+        one, other = affine(curve, subject.point), affine(curve, self.other)
         if one is None or other is None or one == other:
             return False
         shifted = add(curve, other if self.sign == 1 else negate(curve, other), multiply(curve, self.v, curve.base))
@@ -225,7 +217,7 @@ def _curve(
     probes = np.zeros((len(chosen), 2 * giant_count), dtype=np.uint64)
     progress = fleet.progress("fleet-related-ec-keys")
     for number, position in enumerate(chosen):
-        point = _affine(curve, octets[position])
+        point = affine(curve, octets[position])
         if point is None or point in met:  # the same point, compressed and in full
             continue
         met.add(point)
@@ -255,7 +247,7 @@ def _curve(
     wanted = {points[row] for pair in pairs for row in pair}
     if wanted:
         for ordinal, encoded in zip(ordinals, octets, strict=True):
-            point = _affine(curve, encoded)
+            point = affine(curve, encoded)
             if point in wanted and point is not None:
                 holders.setdefault(point, []).append(ordinal)
     edges: dict[int, list[_Edge]] = {}

@@ -1,29 +1,32 @@
-"""ECDSA and DSA signatures whose nonce gives the signer's private key away.
+"""ECDSA, DSA and EdDSA signatures whose nonce gives the signer's private key away.
 
 Weakness: a signature (r, s) on a digest z satisfies k s = z + r d modulo the order. Two signatures with the same
 nonce k have the same r, and two equations give both unknowns (Sony's PlayStation 3, 2010; Android's SecureRandom,
 2013). A nonce that is small or otherwise guessable needs one signature only, and nonces that follow each other by a
-simple rule need a few.
+simple rule need a few. EdDSA computes its nonces, but a broken or faulty implementation repeats them.
 
 Method: all signatures in the run (certificates, requests, CRLs, OCSP responses) are sorted by r. Equal r with different
-s: k = (z1 - z2)/(s1 - s2) or, since -k has the same r, (z1 - z2)/(s1 + s2). Two signers that share two nonces: four
-equations, four unknowns. Each r is also looked up among x coordinates of small and lazy multiples of the base point
-and among the public keys of the run (k = d). In standard: k = z; and for signatures of one signer, in order of issue,
-equal steps (k, k + c, k + 2c), k' = k +- 1, 2k or 2k + 1, and k' = a k + b with unknown a and b (four in a row). The
-signer is looked for by name and key identifier in the run.
+s: k = (z1 - z2)/(s1 - s2) or, since -k has the same r, (z1 - z2)/(s1 + s2). Signers and shared nonces make a graph with
+a signature for each edge: a ring (two signers who share two nonces, three who share three, up to eight) has as many
+equations as unknowns, and from any signer whose private key the run knows, shared nonces lead to the next. Ed25519 and
+Ed448: equal R, and a = (S1 - S2)/(h1 - h2) with h = H(R, A, M). Each r is also looked up among x coordinates of small
+and lazy multiples of the base point and among the public keys of the run (k = d). In standard: k = z; and for
+signatures of one signer, in order of issue, equal steps (k, k + c, k + 2c), k' = k +- 1, 2k or 2k + 1, and k' = a k + b
+with unknown a and b (four in a row). The signer is looked for by name and key identifier in the run.
 
 Cost: parsing, some microseconds a signature, and a sort; for small nonces 0.2 ms a signature below 1,000 of them, a
 table of 2 s a curve above. Standard: 0.1 ms a signature, 0.5 ms more where the signer is in the run. A hit costs
 milliseconds.
 
-Profiles: fast: equal r, small and lazy nonces, k = d. Standard adds k = z and the rules.
+Profiles: fast: equal r and R, rings, small and lazy nonces, k = d. Standard adds k = z and the rules.
 
 Mistakes: none: dG has to be the signer's key, or, where the signer is not in the run, kG has to have the x coordinate
 r, which chance allows with probability below 2^-100. The same certificate twice is no reuse: r, s and digest agree.
 
 Blind spots: an issuer with more than 8 keys of one name and no key identifiers. Nonces with a bias but no repetition
-need lattices over many signatures and a budget. Nonces shared among three or more signers in a ring. Signatures with a
-hash that is not SHA-1 or SHA-2. DSA and the rules only where the signer's key is in the run.
+need lattices over many signatures and a budget. Rings of more than eight signers. Signatures with a hash that is not
+SHA-1 or SHA-2. DSA, EdDSA, rings and the rules only where the signers' keys are in the run. What EdDSA's nonces give
+away is the private scalar, which signs as well as the seed, but from which the seed does not follow.
 
 Remedy: the finding is about the signer: revoke it and everything it signed, and replace its signing code by one with
 deterministic nonces (RFC 6979) before making a new key.
@@ -32,19 +35,23 @@ deterministic nonces (RFC 6979) before making a new key.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from itertools import combinations, pairwise
+from itertools import pairwise, product
 
 import gmpy2
 import numpy as np
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from numpy.typing import NDArray
 
 from keyassay.certificates.der import INTEGER, SEQUENCE, DerError, expect
 from keyassay.certificates.fleet import Fleet
 from keyassay.certificates.item import Item, Kind
-from keyassay.certificates.public_key import DsaPublicKey, EcPublicKey, PublicKey
+from keyassay.certificates.public_key import DsaPublicKey, EcPublicKey, OkpPublicKey, PublicKey
 from keyassay.checks import Context, fleet_check
 from keyassay.findings import (
     Classification,
@@ -54,10 +61,13 @@ from keyassay.findings import (
     Evidence,
     Profile,
     Severity,
+    Step,
     Value,
     Verdict,
 )
 from keyassay.keymath.curves import (
+    add,
+    affine,
     multiply,
     multiply_many,
     named_curve,
@@ -66,6 +76,7 @@ from keyassay.keymath.curves import (
     small_logarithm,
     square_root,
 )
+from keyassay.keymath.edwards import group_order, multiple_of_base
 from keyassay.lists.lazy import lazy_table
 from keyassay.lists.tables import steps
 
@@ -82,6 +93,8 @@ ALGORITHMS = {
     "2.16.840.1.101.3.4.3.3": ("sha384", True),
     "2.16.840.1.101.3.4.3.4": ("sha512", True),
 }
+#: dotted OID -> type of key (RFC 8410)
+EDWARDS = {"1.3.101.112": "ed25519", "1.3.101.113": "ed448"}
 #: curves that are tried where the signer is not in the run
 USUAL = ("P-256", "P-384", "P-521", "secp256k1", "P-224", "brainpoolP256r1", "brainpoolP384r1")
 #: nonces (and order less nonce) up to this are found
@@ -100,8 +113,12 @@ _LOW = (1 << 64) - 1
 _DSA_NONCES = 1_024
 #: candidates that are confirmed together
 _AT_ONCE = 4_096
+#: signers in a ring of shared nonces: each doubles the signs to try, of half a millisecond each
+_LONGEST_RING = 8
+#: steps of searches, signatures verified and private keys tried for rings, in one run: at most half a minute
+_RING_WORK = 50_000
 
-Signer = EcPublicKey | DsaPublicKey
+Signer = EcPublicKey | DsaPublicKey | OkpPublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +141,36 @@ class _Signature:
         """The private key, if k is the nonce."""
         return int((self.s * k - self.z(order)) * gmpy2.invert(self.r, order) % order)
 
-    def line(self, order: int) -> tuple[int, int]:
+    def line(self, key: Signer) -> tuple[int, int]:
         """(u, t) with k = u + t d modulo the order."""
+        order = _order(key)
         inverse = gmpy2.invert(self.s, order)
         return int(self.z(order) * inverse % order), int(self.r * inverse % order)
+
+
+@dataclass(frozen=True, slots=True)
+class _EdwardsSignature:
+    """R, S and what was signed."""
+
+    ordinal: int
+    kind: str
+    r: bytes
+    s: int
+    signed_part: bytes
+
+    def line(self, key: Signer) -> tuple[int, int]:
+        """(u, t) with k = u + t a modulo the order: S = k + h a (RFC 8032, 5.1.6 and 5.2.6)."""
+        assert isinstance(key, OkpPublicKey)
+        parts = self.r + key.encoded + self.signed_part
+        if self.kind == "ed25519":
+            digest = hashlib.sha512(parts).digest()
+        else:
+            digest = hashlib.shake_256(b"SigEd448\0\0" + parts).digest(114)
+        order = group_order(self.kind)
+        return self.s % order, -int.from_bytes(digest, "little") % order
+
+
+_AnySignature = _Signature | _EdwardsSignature
 
 
 def _parse(item: Item, ordinal: int) -> _Signature | None:
@@ -150,6 +193,18 @@ def _parse(item: Item, ordinal: int) -> _Signature | None:
         return None
     digest = hashlib.new(name, fields.signed_part, usedforsecurity=False).digest()
     return _Signature(ordinal, r, s, int.from_bytes(digest, "big"), 8 * len(digest), dsa)
+
+
+def _parse_edwards(item: Item, ordinal: int) -> _EdwardsSignature | None:
+    fields = item.signed
+    kind = "" if fields is None else EDWARDS.get(fields.signature_algorithm, "")
+    if fields is None or not kind:
+        return None
+    half = 32 if kind == "ed25519" else 57
+    if len(fields.signature) != 2 * half:
+        return None
+    r, s = fields.signature[:half], int.from_bytes(fields.signature[half:], "little")
+    return _EdwardsSignature(ordinal, kind, r, s, fields.signed_part)
 
 
 @dataclass(frozen=True)
@@ -181,19 +236,70 @@ class NonceOfSigner(Evidence):
         return {"k": self.k, "issuer_private_key": int(d)}
 
 
+@dataclass(frozen=True)
+class EdwardsScalar(Evidence):
+    """The private scalar of an Ed25519 or Ed448 key: a with aB = A. Whoever has it signs as the owner of the seed does.
+
+    ``notes`` are public facts about how it was found, JSON values.
+    """
+
+    a: int
+    notes: Mapping[str, Value] = field(default_factory=dict)
+
+    def proves(self, subject: PublicKey | Item) -> bool:
+        return (
+            isinstance(subject, OkpPublicKey)
+            and 0 < self.a < group_order(subject.type)
+            and multiple_of_base(subject.type, self.a) == subject.encoded
+        )
+
+    def describe(self) -> Mapping[str, Value]:
+        return {"proof": "private scalar", **self.notes}
+
+    def secrets(self) -> Mapping[str, Value]:
+        return {"a": int(self.a)}
+
+    def steps(self, subject: PublicKey | Item) -> list[Step]:
+        assert isinstance(subject, OkpPublicKey)
+        return [
+            Step(f"The key is a point of {subject.type}: {subject.encoded.hex()}"),
+            Step(f"Its private scalar is a = {self.a:x}: a times the base point is that point"),
+        ]
+
+
 def _order(key: Signer) -> int:
     """Order of the signer's group if it is one that this check computes in, else 0."""
     if isinstance(key, DsaPublicKey):
-        sound = 128 <= key.q.bit_length() <= 512 and key.p.bit_length() <= 8192 and 1 < key.g < key.p > 2
-        return key.q if sound and key.p & 1 and gmpy2.is_strong_bpsw_prp(key.q) else 0
+        return _dsa_order(key.p, key.q, key.g)
+    if isinstance(key, OkpPublicKey):
+        return group_order(key.type)
     curve = named_curve(key.curve)
     return 0 if curve is None or curve.binary else int(curve.order)
 
 
+@lru_cache(maxsize=256)
+def _dsa_order(p: int, q: int, g: int) -> int:
+    sound = 128 <= q.bit_length() <= 512 and p.bit_length() <= 8192 and 1 < g < p > 2
+    return q if sound and p & 1 and gmpy2.is_strong_bpsw_prp(q) else 0
+
+
 def _evidence(key: Signer, d: int, notes: Mapping[str, Value]) -> Evidence | None:
     """Proof that d is the signer's private key, or None."""
-    found: Evidence = DsaPrivateKey(d, notes) if isinstance(key, DsaPublicKey) else EcPrivateKey(d, notes)
+    found: Evidence
+    if isinstance(key, DsaPublicKey):
+        found = DsaPrivateKey(d, notes)
+    elif isinstance(key, OkpPublicKey):
+        found = EdwardsScalar(d, notes)
+    else:
+        found = EcPrivateKey(d, notes)
     return found if d > 0 and found.proves(key) else None
+
+
+def _may_sign(algorithm: str, key: PublicKey | None) -> bool:
+    """Whether the key is of the type that the signature algorithm asks for."""
+    if algorithm in EDWARDS:
+        return isinstance(key, OkpPublicKey) and key.type == EDWARDS[algorithm]
+    return isinstance(key, DsaPublicKey if ALGORITHMS.get(algorithm, ("", False))[1] else EcPublicKey)
 
 
 @dataclass
@@ -204,8 +310,9 @@ class _Run:
     owners: list[int] = field(default_factory=list)
     tails: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
-    signers_known: dict[tuple[bytes, bytes | None], list[tuple[int, Signer]]] = field(default_factory=dict)
+    signers_known: dict[tuple[bytes, bytes | None, str], list[tuple[int, Signer]]] = field(default_factory=dict)
     reported: set[tuple[int, str]] = field(default_factory=set)
+    private_keys: dict[Signer, int] = field(default_factory=dict)
 
     @cached_property
     def by_subject(self) -> tuple[NDArray[np.void], NDArray[np.intp]]:
@@ -228,8 +335,13 @@ class _Run:
         if fields is None:
             return []
         if item.kind is Kind.REQUEST or (fields.issuer == fields.subject and item.kind is Kind.CERTIFICATE):
-            return [(-1, item.key)] if isinstance(item.key, EcPublicKey | DsaPublicKey) else []
-        mark = (fields.issuer, fields.authority_key_identifier)
+            key = item.key
+            if isinstance(key, EcPublicKey | DsaPublicKey | OkpPublicKey) and _may_sign(
+                fields.signature_algorithm, key
+            ):
+                return [(-1, key)]
+            return []
+        mark = (fields.issuer, fields.authority_key_identifier, fields.signature_algorithm)
         if mark not in self.signers_known:
             names, order = self.by_subject
             name = np.array([hashlib.sha256(fields.issuer).digest()[:16]], dtype="S16")
@@ -237,7 +349,9 @@ class _Run:
             found: list[tuple[int, Signer]] = []
             for ordinal in sorted(order[begin : min(end, begin + 64)].tolist()):
                 other = self.fleet.item(ordinal)
-                if not isinstance(other.key, EcPublicKey | DsaPublicKey) or other.signed is None:
+                if not isinstance(other.key, EcPublicKey | DsaPublicKey | OkpPublicKey) or other.signed is None:
+                    continue
+                if not _may_sign(fields.signature_algorithm, other.key):
                     continue
                 theirs = other.signed.subject_key_identifier
                 if mark[1] is not None and theirs is not None and theirs != mark[1]:
@@ -253,7 +367,7 @@ class _Run:
         return [int(one) for one in np.flatnonzero(self.fleet.identities["spki"] == mine)]
 
     def report(
-        self, signature: _Signature, holder: int, key: Signer, d: int, what: str, others: Sequence[int] = ()
+        self, signature: _AnySignature, holder: int, key: Signer, d: int, what: str, others: Sequence[int] = ()
     ) -> Iterator[tuple[int, Verdict]]:
         """Findings on all items with the signer's key, if d is its private key; once for each cause."""
         ordinal = signature.ordinal if holder < 0 else holder
@@ -265,6 +379,7 @@ class _Run:
         evidence = _evidence(key, d, {"signatures": places, "cause": what})
         if evidence is None:
             return
+        self.private_keys[key] = d
         message = f"its signatures give its private key away: {what}"
         for one in self.holders(ordinal):
             self.reported.add((one, what))
@@ -308,53 +423,52 @@ class _Run:
     references=(
         "FIPS 186-4, 6.4",
         "RFC 6979",
+        "RFC 8032, 5.1.6",
         "bushing, marcan, segher, sven 2010: Console hacking, PS3 epic fail",
         "Breitner, Heninger 2019: Biased nonce sense",
     ),
 )
 def fleet_signature_nonce(fleet: Fleet, context: Context) -> Iterator[tuple[int, Verdict]]:
     """Sort by r, look r up, compare r with public keys; then what one signer's signatures have in common."""
-    ordinals = sorted(
-        ordinal for oid, rows in fleet.signed_ordinals.items() if oid in ALGORITHMS for ordinal in rows.tolist()
-    )
     run = _Run(fleet)
-    for ordinal, item in zip(ordinals, fleet.items(ordinals), strict=True):
+    shared = _Shared(run)
+    for ordinal, item in _signed_with(fleet, ALGORITHMS):
         signature = _parse(item, ordinal)
         if signature is not None:
             run.owners.append(ordinal)
             run.tails.append(signature.r & _LOW)
             run.sizes.append(0 if signature.dsa else signature.r.bit_length())
-    if not run.owners:
-        return
-    column = np.array(run.tails, dtype=np.uint64)
-    yield from _equal(run, column)
-    yield from _guessable(run, column)
-    yield from _nonce_is_key(run, column)
-    if context.profile >= Profile.STANDARD:
-        if len(run.owners) * _BYTES > fleet.memory:
-            reason = (
-                f"rules among nonces: {len(run.owners):,} signatures, needs {len(run.owners) * _BYTES / 1e9:.1f} GB"
-            )
+    yield from _equal_edwards(run, shared)
+    rules = context.profile >= Profile.STANDARD
+    if run.owners:
+        column = np.array(run.tails, dtype=np.uint64)
+        yield from _equal(run, column, shared)
+        yield from _guessable(run, column)
+        yield from _nonce_is_key(run, column)
+        needed = len(run.owners) * _BYTES
+        if rules and needed > fleet.memory:
+            reason = f"rules among nonces: {len(run.owners):,} signatures, needs {needed / 1e9:.1f} GB"
             fleet.not_run("fleet-signature-nonce", f"not run: {reason}; raise --memory")
-            return
-        yield from _rules(run)
+        elif rules:
+            yield from _rules(run)
+    yield from shared.solve()
+
+
+def _signed_with(fleet: Fleet, algorithms: Iterable[str]) -> Iterator[tuple[int, Item]]:
+    """Ordinals and items signed with one of these algorithms (dotted OIDs)."""
+    rows = fleet.signed_ordinals
+    ordinals = sorted(ordinal for oid in algorithms if oid in rows for ordinal in rows[oid].tolist())
+    return zip(ordinals, fleet.items(ordinals), strict=True)
 
 
 # Equal r
 
 
-def _equal(run: _Run, column: NDArray[np.uint64]) -> Iterator[tuple[int, Verdict]]:
-    """Signatures with one r: of one signer, or of two signers who share two."""
-    order = np.argsort(column, kind="stable")
-    ranked = column[order]
-    borders = [0, *(np.flatnonzero(ranked[1:] != ranked[:-1]) + 1).tolist(), len(ranked)]
-    shared: dict[tuple[Signer, Signer], list[tuple[_Signature, _Signature]]] = {}
-    holders: dict[Signer, int] = {}
-    for start, end in pairwise(borders):
-        if end - start < 2:
-            continue
+def _equal(run: _Run, column: NDArray[np.uint64], shared: _Shared) -> Iterator[tuple[int, Verdict]]:
+    """Signatures with one r: of one signer; those of several signers are kept for later."""
+    for places in _repeated(column):
         groups: dict[tuple[int, bool], list[_Signature]] = {}
-        for place in sorted(order[start:end].tolist())[: 64 * _MOST_EQUAL]:
+        for place in places:
             signature = run.signature(place)
             if signature is not None:
                 groups.setdefault((signature.r, signature.dsa), []).append(signature)
@@ -372,25 +486,272 @@ def _equal(run: _Run, column: NDArray[np.uint64]) -> Iterator[tuple[int, Verdict
                     yield from found
                     if found:
                         break
-            for made, others in combinations(list(makers.values())[:8], 2):
-                one, other = made[0], others[0]
-                for (holder, key), (place, partner) in _different(run, one, other):
-                    holders[key] = one.ordinal if holder < 0 else holder
-                    holders[partner] = other.ordinal if place < 0 else place
-                    pair, ordered = (one, other), (key, partner)
-                    if (partner, key) in shared:
-                        pair, ordered = (other, one), (partner, key)
-                    if len(shared.setdefault(ordered, [])) < _MOST_EQUAL:
-                        shared[ordered].append(pair)
-    for (key, partner), pairs in shared.items():
-        for first, second in combinations(pairs[:8], 2):
-            if first[0].r != second[0].r:
-                for d, other_d in _two_signers(first, second, _order(key)):
-                    what = "two signers share two nonces"
-                    yield from run.report(first[0], holders[key], key, d, what, [first[1].ordinal, second[0].ordinal])
-                    yield from run.report(
-                        first[1], holders[partner], partner, other_d, what, [first[0].ordinal, second[1].ordinal]
-                    )
+            if len(makers) > 1:
+                shared.add(made[0] for made in makers.values())
+
+
+def _repeated(column: NDArray[np.uint64]) -> Iterator[list[int]]:
+    """Places of equal values, rising, for every value that comes more than once."""
+    order = np.argsort(column, kind="stable")
+    ranked = column[order]
+    borders = [0, *(np.flatnonzero(ranked[1:] != ranked[:-1]) + 1).tolist(), len(ranked)]
+    for start, end in pairwise(borders):
+        if end - start > 1:
+            yield sorted(order[start:end].tolist())[: 64 * _MOST_EQUAL]
+
+
+def _equal_edwards(run: _Run, shared: _Shared) -> Iterator[tuple[int, Verdict]]:
+    """EdDSA signatures with one R, of one signer: S1 - S2 = (h1 - h2) a."""
+    owners: list[int] = []
+    tails: list[int] = []
+    for ordinal, item in _signed_with(run.fleet, EDWARDS):
+        signature = _parse_edwards(item, ordinal)
+        if signature is not None:
+            owners.append(ordinal)
+            tails.append(int.from_bytes(signature.r[:8], "little"))
+    for places in _repeated(np.array(tails, dtype=np.uint64)) if owners else ():
+        ordinals = [owners[place] for place in places]
+        groups: dict[bytes, dict[Signer, dict[tuple[int, bytes], _EdwardsSignature]]] = {}
+        holders: dict[Signer, int] = {}
+        for ordinal, item in zip(ordinals, run.fleet.items(ordinals), strict=True):
+            signature = _parse_edwards(item, ordinal)
+            for holder, key in [] if signature is None else run.signers(item):
+                assert signature is not None
+                made = groups.setdefault(signature.r, {}).setdefault(key, {})
+                if len(made) < _MOST_EQUAL:
+                    made.setdefault((signature.s, signature.signed_part), signature)
+                    holders.setdefault(key, ordinal if holder < 0 else holder)
+        for makers in groups.values():
+            for key, signatures in makers.items():
+                for one, other in pairwise(signatures.values()):
+                    order = group_order(one.kind)
+                    (u, t), (u2, t2) = one.line(key), other.line(key)
+                    if (t - t2) % order:
+                        a = int((u2 - u) * gmpy2.invert(t - t2, order) % order)
+                        what = "two signatures with one nonce"
+                        found = list(run.report(one, holders[key], key, a, what, [other.ordinal]))
+                        yield from found
+                        if found:
+                            break
+            if len(makers) > 1:
+                shared.add(next(iter(signatures.values())) for signatures in makers.values())
+
+
+# One nonce, several signers
+
+#: the group, and R in it
+_Nonce = tuple[object, object]
+
+
+@dataclass
+class _Shared:
+    """Signers and the nonces they share: a graph whose edges are signatures, k = u + t d."""
+
+    run: _Run
+    edges: dict[Signer, dict[_Nonce, _AnySignature]] = field(default_factory=dict)
+    makers: dict[_Nonce, list[Signer]] = field(default_factory=dict)
+    holders: dict[Signer, int] = field(default_factory=dict)
+    count: int = 0
+    full: bool = False
+    work: int = 0
+
+    def add(self, signatures: Iterable[_AnySignature]) -> None:
+        """Signatures with one nonce, each with another set of possible signers."""
+        for signature in list(signatures)[:_MOST_SIGNERS]:
+            for holder, key in self.run.signers(self.run.fleet.item(signature.ordinal)):
+                order = _order(key)
+                r = signature.r
+                if not order or (isinstance(r, int) and (r >= order or signature.s % order == 0)):
+                    continue
+                if isinstance(key, DsaPublicKey):
+                    group: object = (key.p, key.q, key.g)
+                else:
+                    group = key.type if isinstance(key, OkpPublicKey) else key.curve
+                if (self.count + 1) * _BYTES > self.run.fleet.memory:
+                    reason = f"nonces of several signers: more than {self.count:,} signatures; raise --memory"
+                    if not self.full:
+                        self.run.fleet.not_run("fleet-signature-nonce", f"not all done: {reason}")
+                    self.full = True
+                    return
+                mine = self.edges.setdefault(key, {})
+                if (group, r) not in mine:
+                    mine[group, r] = signature
+                    self.makers.setdefault((group, r), []).append(key)
+                    self.holders.setdefault(key, signature.ordinal if holder < 0 else holder)
+                    self.count += 1
+
+    def solve(self) -> Iterator[tuple[int, Verdict]]:
+        """Follow shared nonces from the signers that are known, and from those in rings."""
+        known = self.run.private_keys
+        for key, holder in self.holders.items():
+            d = self.run.fleet.private_keys.get(holder)
+            if d is not None and key not in known and _evidence(key, d, {}) is not None:
+                known[key] = d
+        yield from self._follow([key for key in self.edges if key in known])
+        seen: dict[Signer, dict[_Nonce, _AnySignature]] = {}
+        for key, signatures in self.edges.items():
+            for nonce in signatures:
+                if key in known:
+                    break
+                if self.work >= _RING_WORK:
+                    reason = "rings of signers who share nonces: too many to try all"
+                    self.run.fleet.not_run("fleet-signature-nonce", f"not all done: {reason}")
+                    return
+                ring = self._ring(seen, key, nonce)
+                if ring:
+                    yield from self._report(ring)
+                    yield from self._follow([one for one, _, _ in ring if one in known])
+
+    def _follow(self, starts: Iterable[Signer]) -> Iterator[tuple[int, Verdict]]:
+        """Every signer who shares a nonce with one whose private key is known, and so on."""
+        known = self.run.private_keys
+        waiting = deque(starts)
+        what = "a nonce shared with a signer whose private key is known"
+        while waiting:
+            key = waiting.popleft()
+            for nonce, signature in self.edges[key].items():
+                u, t = signature.line(key)
+                k = u + t * known[key]
+                for partner in self.makers[nonce]:
+                    if partner in known:
+                        continue
+                    theirs = self.edges[partner][nonce]
+                    order = _order(partner)
+                    v, w = theirs.line(partner)
+                    for sign in _signs(partner):
+                        d = int((sign * k - v) * gmpy2.invert(w, order) % order) if w else 0
+                        yield from self.run.report(theirs, self.holders[partner], partner, d, what, [signature.ordinal])
+                        if partner in known:
+                            waiting.append(partner)
+                            break
+
+    def _ring(
+        self, seen: dict[Signer, dict[_Nonce, _AnySignature]], key: Signer, nonce: _Nonce
+    ) -> list[tuple[Signer, _Nonce, Signer]]:
+        """The shortest ring that an edge closes with those seen before, which it then joins.
+
+        Edges of a ring are verified: one of several keys of a name may not have made a signature.
+
+        Returns:
+            (signer, nonce, the next signer) all around, or [].
+        """
+        while True:
+            path = self._path(seen, key, nonce)
+            if not path:
+                break
+            ring = [*path, (path[-1][2], nonce, key)]
+            wrong = [
+                (one, shared)
+                for left, shared, right in ring
+                for one in (left, right)
+                if not self._made(one, self.edges[one][shared])
+            ]
+            if not wrong:
+                return ring
+            for one, shared in wrong:
+                seen.get(one, {}).pop(shared, None)
+            if (key, nonce) in wrong:
+                return []
+        seen.setdefault(key, {})[nonce] = self.edges[key][nonce]
+        return []
+
+    def _path(
+        self, seen: dict[Signer, dict[_Nonce, _AnySignature]], key: Signer, goal: _Nonce
+    ) -> list[tuple[Signer, _Nonce, Signer]]:
+        """The shortest way from a signer to one who shares a nonce, through edges seen before, or []."""
+        came: dict[Signer, tuple[Signer, _Nonce] | None] = {key: None}
+        level = [key]
+        for _ in range(_LONGEST_RING - 1):
+            following: list[Signer] = []
+            for one in level:
+                for nonce in seen.get(one, ()):
+                    for partner in self.makers[nonce]:
+                        self.work += 1
+                        if partner in came or nonce not in seen.get(partner, ()):
+                            continue
+                        came[partner] = (one, nonce)
+                        if goal in seen[partner]:
+                            return _way(came, partner)
+                        following.append(partner)
+            level = following
+        return []
+
+    def _made(self, key: Signer, signature: _AnySignature) -> bool:
+        """Whether a signer made a signature: it verifies."""
+        self.work += 1
+        return _verifies(key, signature)
+
+    def _report(self, ring: list[tuple[Signer, _Nonce, Signer]]) -> Iterator[tuple[int, Verdict]]:
+        """Findings on all signers of a ring: d' = (+-(u + t d) - u')/t' all around leads back to d."""
+        first = ring[0][0]
+        order = _order(first)
+        links = []
+        for one, nonce, other in ring:
+            (u, t), (v, w) = self.edges[one][nonce].line(one), self.edges[other][nonce].line(other)
+            inverse = gmpy2.invert(w, order) if w else 0
+            links.append((t * inverse % order, u * inverse % order, v * inverse % order))
+        for signs in product(_signs(first), repeat=len(ring)):
+            self.work += 1
+            factor, rest = 1, 0
+            for sign, (slope, above, below) in zip(signs, links, strict=True):
+                factor, rest = sign * slope * factor % order, (sign * (slope * rest + above) - below) % order
+            if (1 - factor) % order == 0:
+                continue
+            d = int(rest * gmpy2.invert(1 - factor, order) % order)
+            if _evidence(first, d, {}) is None:
+                continue
+            number = _NUMBERS[len(ring)]
+            what = f"{number} signers share {number} nonces"
+            for sign, (one, nonce, _), (slope, above, below) in zip(signs, ring, links, strict=True):
+                signature = self.edges[one][nonce]
+                others = [self.edges[left][shared].ordinal for left, shared, right in ring for left in (left, right)]
+                yield from self.run.report(signature, self.holders[one], one, d, what, others)
+                d = int((sign * (slope * d + above) - below) % order)
+            return
+
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
+
+
+def _signs(key: Signer) -> tuple[int, ...]:
+    """What r leaves open: an x coordinate belongs to k and -k, a number modulo p and an Edwards point to k alone."""
+    return (1, -1) if isinstance(key, EcPublicKey) else (1,)
+
+
+def _way(came: Mapping[Signer, tuple[Signer, _Nonce] | None], end: Signer) -> list[tuple[Signer, _Nonce, Signer]]:
+    """The steps that a search took to its end, in order."""
+    steps = []
+    while (step := came[end]) is not None:
+        steps.append((step[0], step[1], end))
+        end = step[0]
+    return steps[::-1]
+
+
+def _verifies(key: Signer, signature: _AnySignature) -> bool:
+    """Whether a signature verifies with a key (FIPS 186-4, 4.7 and 6.4; RFC 8032)."""
+    if isinstance(signature, _EdwardsSignature):
+        if not isinstance(key, OkpPublicKey):
+            return False
+        size = len(signature.r)
+        whole = signature.r + signature.s.to_bytes(size, "little")
+        try:
+            maker = Ed25519PublicKey if signature.kind == "ed25519" else Ed448PublicKey
+            maker.from_public_bytes(key.encoded).verify(whole, signature.signed_part)
+        except (InvalidSignature, UnsupportedAlgorithm, ValueError):
+            return False
+        return True
+    order = _order(key)
+    inverse = gmpy2.invert(signature.s, order)
+    a, b = signature.z(order) * inverse % order, signature.r * inverse % order
+    if isinstance(key, DsaPublicKey):
+        return gmpy2.powmod(key.g, a, key.p) * gmpy2.powmod(key.y, b, key.p) % key.p % order == signature.r
+    assert isinstance(key, EcPublicKey)
+    curve = named_curves()[key.curve]
+    point = affine(curve, key.point)
+    if point is None:
+        return False
+    total = add(curve, multiply(curve, int(a), curve.base), multiply(curve, int(b), point))
+    return total is not None and total[0] % order == signature.r
 
 
 def _common_nonces(one: _Signature, other: _Signature, order: int) -> list[int]:
@@ -410,7 +771,7 @@ def _one_nonce(run: _Run, one: _Signature, other: _Signature) -> Iterator[tuple[
     signers = run.signers(item)
     for holder, key in signers:
         order = _order(key)
-        if not order or one.r >= order or isinstance(key, DsaPublicKey) != one.dsa:
+        if not order or one.r >= order:
             continue
         for k in _common_nonces(one, other, order):
             yield from run.report(one, holder, key, one.private(k, order), what, [other.ordinal])
@@ -424,44 +785,6 @@ def _one_nonce(run: _Run, one: _Signature, other: _Signature) -> Iterator[tuple[
             and one.r.bit_length() > int(curve.order).bit_length() - _SHORT
         }
         yield from run.guess(one, nonces, what, [other.ordinal])
-
-
-def _different(
-    run: _Run, one: _Signature, other: _Signature
-) -> Iterator[tuple[tuple[int, Signer], tuple[int, Signer]]]:
-    """Pairs of different signers in one group of whom each may have made one of two signatures."""
-    for mine in run.signers(run.fleet.item(one.ordinal)):
-        for theirs in run.signers(run.fleet.item(other.ordinal)):
-            key, partner = mine[1], theirs[1]
-            order = _order(key)
-            if key == partner or not order or 0 in (one.s % order, other.s % order):
-                continue
-            if isinstance(key, EcPublicKey) and isinstance(partner, EcPublicKey) and key.curve == partner.curve:
-                yield mine, theirs
-            if (
-                isinstance(key, DsaPublicKey)
-                and isinstance(partner, DsaPublicKey)
-                and (key.p, key.q, key.g) == (partner.p, partner.q, partner.g)
-            ):
-                yield mine, theirs
-
-
-def _two_signers(
-    first: tuple[_Signature, _Signature], second: tuple[_Signature, _Signature], order: int
-) -> Iterator[tuple[int, int]]:
-    """Candidates (d, d') of two signers with two common nonces: u + t d = +-(u' + t' d') twice."""
-    lines = [(one.line(order), other.line(order)) for one, other in (first, second)]
-    for signs in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
-        # t d - e t' d' = e u' - u
-        rows = [
-            (t, -sign * t2 % order, (sign * u2 - u) % order)
-            for ((u, t), (u2, t2)), sign in zip(lines, signs, strict=True)
-        ]
-        (a, b, c), (a2, b2, c2) = rows
-        determinant = (a * b2 - a2 * b) % order
-        if determinant:
-            inverse = gmpy2.invert(determinant, order)
-            yield int((c * b2 - c2 * b) * inverse % order), int((a * c2 - a2 * c) * inverse % order)
 
 
 # Guessable nonces
@@ -542,7 +865,7 @@ def _nonce_is_key(run: _Run, column: NDArray[np.uint64]) -> Iterator[tuple[int, 
             continue
         for holder, key in run.signers(run.fleet.item(signature.ordinal)):
             order = _order(key)
-            if not order or isinstance(key, DsaPublicKey) != signature.dsa:
+            if not order:
                 continue
             if isinstance(key, DsaPublicKey) and signature.r not in (
                 key.y % key.q,
@@ -570,10 +893,7 @@ def _rules(run: _Run) -> Iterator[tuple[int, Verdict]]:
         signers = [
             (ordinal if holder < 0 else holder, key)
             for holder, key in run.signers(item)
-            if (order := _order(key))
-            and signature.r < order
-            and signature.s < order
-            and isinstance(key, DsaPublicKey) == signature.dsa
+            if (order := _order(key)) and signature.r < order and signature.s < order
         ]
         fields = item.signed
         for signer in signers[:4]:
@@ -589,6 +909,7 @@ def _rules(run: _Run) -> Iterator[tuple[int, Verdict]]:
             for candidate in candidates:
                 yield from candidate.report(run)
             continue
+        assert isinstance(key, EcPublicKey)
         queue = waiting.setdefault(key.curve, [])
         queue.extend(candidates)
         if len(queue) >= _AT_ONCE:
@@ -631,7 +952,7 @@ def _candidates(holder: int, key: Signer, signatures: list[_Signature]) -> Itera
         d = int(one.z(order) * (one.s - 1) * gmpy2.invert(one.r, order) % order)
         yield _Candidate(holder, key, d, "the nonce is the digest", [one])
     unique = list({(one.r, one.s): one for one in signatures}.values())
-    lines = [one.line(order) for one in unique]
+    lines = [one.line(key) for one in unique]
     for place in range(len(unique)):
         for d, rule, count in _successive(lines[place : place + 4], order):
             yield _Candidate(holder, key, d, rule, unique[place : place + count])

@@ -413,6 +413,14 @@ def root(curve: Curve, x: int, odd: int) -> tuple[int, int] | None:
     return (x, y if y & 1 == odd else p - y)
 
 
+def affine(curve: Curve, octets: bytes) -> tuple[int, int] | None:
+    """The point that octets encode, compressed or not; None for none, and for compressed points on binary curves."""
+    reading = read_point(curve, octets)
+    if reading.problem or reading.point is not None:
+        return reading.point
+    return None if curve.binary else root(curve, int.from_bytes(octets[1:], "big"), octets[0] & 1)
+
+
 def square_root(square: int, p: int) -> int | None:
     """A square root modulo a prime (Tonelli, Shanks), None for non-residues."""
     if square == 0:

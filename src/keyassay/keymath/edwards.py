@@ -1,6 +1,7 @@
 """Ed25519, Ed448, X25519 and X448 public keys: canonical, on the curve, of full order (RFC 8032, RFC 7748).
 
 Only the octets are looked at; ``examine`` says what is wrong in words, ``of_mixed_order`` costs a multiplication.
+``multiple_of_base`` makes the public key of a private number.
 """
 
 from __future__ import annotations
@@ -131,6 +132,36 @@ def _x448(encoded: bytes) -> str:
 #: order of the base point's group
 _L25519 = 2**252 + 27742317777372353535851937790883648493
 _L448 = 2**446 - 13818066809895115352007386748515426880336692474882178609894547503885
+
+
+#: generators (RFC 8032, 5.1 and 5.2); that of Ed25519 is given by y = 4/5 and an even x
+_Y25519 = 4 * gmpy2.invert(5, P25519) % P25519
+_X25519 = _sqrt_25519((_Y25519**2 - 1) * gmpy2.invert(_D25519 * _Y25519**2 + 1, P25519) % P25519)
+_BASE25519 = (_X25519 if _X25519 % 2 == 0 else P25519 - _X25519, _Y25519)
+_BASE448 = (
+    mpz(
+        "224580040295924300187604334099896036246789641632564134246125461"
+        "686950415467406032909029192869357953282578032075146446173674602635247710"
+    ),
+    mpz(
+        "298819210078481492676017930443930673437544040154080242095928241"
+        "372331506189835876003536878655418784733982303233503462500531545062832660"
+    ),
+)
+
+
+def group_order(kind: str) -> int:
+    """The order of the base point of ed25519 or ed448, 0 for other kinds."""
+    return {"ed25519": _L25519, "ed448": _L448}.get(kind, 0)
+
+
+def multiple_of_base(kind: str, scalar: int) -> bytes:
+    """A multiple of the base point of ed25519 or ed448, encoded as a public key; takes milliseconds."""
+    if kind == "ed25519":
+        x, y = _times(scalar, _BASE25519, mpz(-1), _D25519, P25519)
+        return int(y | (x & 1) << 255).to_bytes(32, "little")
+    x, y = _times(scalar, _BASE448, mpz(1), _D448, P448)
+    return int(y | (x & 1) << 455).to_bytes(57, "little")
 
 
 def of_mixed_order(kind: str, encoded: bytes) -> bool:

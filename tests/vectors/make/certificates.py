@@ -23,9 +23,10 @@ from keyassay.certificates.der import (
     integer_element,
     oid_element,
 )
-from keyassay.certificates.public_key import DsaPublicKey, EcPublicKey, PublicKey, RsaPublicKey
+from keyassay.certificates.public_key import DsaPublicKey, EcPublicKey, OkpPublicKey, PublicKey, RsaPublicKey
 from keyassay.certificates.spki import encode
 from keyassay.keymath.curves import multiply, named_curves
+from keyassay.keymath.edwards import group_order, multiple_of_base
 
 FOLDER = Path(__file__).parent.parent / "checks"
 RANDOM = Random(1997)
@@ -34,6 +35,7 @@ N = int(CURVE.order)
 NOW = 1_790_000_000  # the time that the test of the catalogue judges at
 YEAR = 31_536_000
 ECDSA = {"sha256": "1.2.840.10045.4.3.2", "sha384": "1.2.840.10045.4.3.3", "sha512": "1.2.840.10045.4.3.4"}
+EDWARDS = {"ed25519": "1.3.101.112", "ed448": "1.3.101.113"}
 DSA_SHA256 = "2.16.840.1.101.3.4.3.2"
 RSA = {"md2": "1.2.840.113549.1.1.2", "md4": "1.2.840.113549.1.1.3", "md5": "1.2.840.113549.1.1.4",
        "sha1": "1.2.840.113549.1.1.5", "sha256": "1.2.840.113549.1.1.11", "sha384": "1.2.840.113549.1.1.12"}  # fmt: skip
@@ -233,6 +235,7 @@ def signature_nonce() -> None:
         ]
         cases.append(case(title, "weak", root, *issued, weak=[0], **kind))
 
+    shared_nonces(cases, (p, q, g))
     same = signed(d, "CA", [k])
     cases.append(case("the same certificate twice", "near-miss", ca, *same, *same))
     cases.append(case("two issuers share one nonce", "near-miss", ca, *signed(d, "CA", [k]), authority("Other CA", other),
@@ -244,6 +247,90 @@ def signature_nonce() -> None:
     cases.append(case("random nonces", "healthy", ca, *signed(d, "CA", [scalar() for _ in range(6)]),
                       authority("Other CA", other)))  # fmt: skip
     write("fleet-signature-nonce", "Signatures with chosen nonces", *cases)
+
+
+def shared_nonces(cases: list[str], domain: tuple[int, int, int]) -> None:
+    """Rings of signers, signers who share a nonce with a lost one, and EdDSA; from a generator of their own."""
+    drawn = Random(8032)
+    fast = {"profile": "fast", "classification": "broken", "confidence": "proven"}
+
+    def number() -> int:
+        return drawn.randrange(1 << 250, 1 << 252)
+
+    def issuer(title: str, nonces: list[int]) -> list[str]:
+        d = number()
+        return [authority(title, d, number()), *signed(d, title, [*nonces])]
+
+    def ring(count: int) -> list[str]:
+        nonces = [number() for _ in range(count)]
+        return [
+            one
+            for place in range(count)
+            for one in issuer(f"CA {place}", [nonces[place], nonces[place - 1] * (-1) ** place])
+        ]
+
+    for count, title in ((3, "three"), (8, "eight")):
+        places = [3 * place for place in range(count)]
+        cases.append(case(f"{title} issuers share {title} nonces in a ring", "weak", *ring(count), weak=places, **fast))
+    cases.append(case("nine issuers share nine nonces in a ring", "near-miss", *ring(9)))
+    one, two, three = number(), number(), number()
+    cases.append(case("three issuers share two nonces", "near-miss", *issuer("CA", [one]), *issuer("Other CA", [two, -one]),
+                      *issuer("Third CA", [two])))  # fmt: skip
+    cases.append(case("a nonce twice, and shared from issuer to issuer", "weak", *issuer("CA", [one, two, one]),
+                      *issuer("Other CA", [-two, three]), *issuer("Third CA", [three]), *issuer("Fourth CA", [number()]),
+                      weak=[0, 4, 7], **fast))  # fmt: skip
+    # two authorities of one name: which of them made a signature says only the signature
+    twins = [authority("CA", number(), number()), *issuer("CA", [one, two]), *issuer("Other CA", [-one, two])]
+    cases.append(case("two nonces shared, and another key of the issuer's name", "weak", *twins, weak=[1, 4], **fast))
+
+    def pair(title: str, algorithm: str, key: PublicKey, *signs: Sign) -> list[str]:
+        return [
+            certificate(title, key, title, algorithm, signs[0], serial=1),
+            *(certificate(f"device {place}", device(place), title, algorithm, sign, serial=70 + place)
+              for place, sign in enumerate(signs[1:])),
+        ]  # fmt: skip
+
+    p, q, g = domain
+    dsa_pairs = []
+    for title in ("DSA CA", "Other DSA CA"):
+        x = number()
+        nonces = (number(), one, two)
+        dsa_pairs += pair(title, DSA_SHA256, DsaPublicKey(p, q, g, pow(g, x, p)), *(dsa(p, q, g, x, k) for k in nonces))
+    cases.append(case("DSA: two issuers share two nonces", "weak", *dsa_pairs, weak=[0, 3], **fast))
+
+    def edwards_issuer(title: str, kind: str, nonces: list[int]) -> list[str]:
+        a = number()
+        key = OkpPublicKey(kind, multiple_of_base(kind, a))
+        return pair(title, EDWARDS[kind], key, *(edwards(key, a, k) for k in (number(), *nonces)))
+
+    for kind, title in (("ed25519", "Ed25519"), ("ed448", "Ed448")):
+        cases.append(case(f"{title}: one nonce twice", "weak", *edwards_issuer("CA", kind, [one, number(), one]), weak=[0],
+                          **fast))  # fmt: skip
+        cases.append(case(f"{title}: two issuers share two nonces", "weak", *edwards_issuer("CA", kind, [one, two]),
+                          *edwards_issuer("Other CA", kind, [two, one]), weak=[0, 3], **fast))  # fmt: skip
+    same = edwards_issuer("CA", "ed25519", [one])
+    cases.append(case("Ed25519: the same certificate twice", "near-miss", *same, same[1]))
+    cases.append(
+        case("Ed25519: two issuers share one nonce", "near-miss", *same, *edwards_issuer("Other CA", "ed25519", [one]))
+    )
+    cases.append(case("Ed25519: one nonce twice, the issuer is not there", "near-miss",
+                      *edwards_issuer("CA", "ed25519", [one, one])[1:]))  # fmt: skip
+
+
+def edwards(key: OkpPublicKey, a: int, nonce: int) -> Sign:
+    """Ed25519 or Ed448 with a chosen nonce."""
+
+    def sign(signed_part: bytes) -> bytes:
+        r = multiple_of_base(key.type, nonce)
+        parts = r + key.encoded + signed_part
+        if key.type == "ed25519":
+            digest = hashlib.sha512(parts).digest()
+        else:
+            digest = hashlib.shake_256(b"SigEd448\0\0" + parts).digest(114)
+        s = (nonce + int.from_bytes(digest, "little") * a) % group_order(key.type)
+        return r + s.to_bytes(len(r), "little")
+
+    return sign
 
 
 def dsa_domain() -> tuple[int, int, int]:
