@@ -79,9 +79,8 @@ def prepare(folder: Path, names: Iterable[str]) -> None:
     Raises:
         SystemExit: there is something in it that this did not make.
     """
-    ours = {name.split("/")[0] for name in names}
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if (folder.exists() and not folder.is_dir()) or there - ours:
+    if (folder.exists() and not folder.is_dir()) or there - set(names):
         sys.exit(f"demo: {folder} is there and holds other things; choose another one with --folder")
     for name in there:
         path = folder / name
@@ -146,10 +145,10 @@ def main() -> None:
     screen.say(screen.style("1. A sample fleet", "1"))
     screen.say()
     started = time.monotonic()
-    from sample_fleet import sample_fleet, write  # noqa: PLC0415  its imports take longer than the first line
+    from sample_fleet import FILES, sample_fleet, write  # noqa: PLC0415  its imports take longer than the first line
 
+    prepare(folder, FILES)
     fleet = sample_fleet()
-    prepare(folder, fleet.files)
     write(fleet, folder)
     weak = [device for device in fleet.devices if device.planted]
     screen.wrapped(

@@ -401,6 +401,17 @@ def terminals() -> Iterator[Device]:
             yield Device(name, authority.issue(subject, rsa_key(next(sound))))
 
 
+#: what the fleet's folder holds
+FILES = (
+    "larkfield-meters",
+    "quaydon-cameras.pem",
+    "ferrow-gateways.jsonl",
+    "pell-pumps.zip",
+    "osk-terminals.p7b",
+    "returned-unit.crt",
+)
+
+
 def sample_fleet() -> Fleet:
     """The whole fleet, in the forms in which people have certificates."""
     fleet = Fleet()

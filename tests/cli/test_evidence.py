@@ -92,6 +92,7 @@ def test_private_numbers_appear_nowhere_unless_asked_for(run, name):
     assert any(f"{number:x}" in revealed for number in secrets)
 
 
+@pytest.mark.slow
 def test_every_command_of_every_proof_confirms_what_it_says(run, tmp_path):
     results, _ = run
     proved = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEMO = ROOT / "demo" / "demo.py"
+FLEET = (ROOT / "demo" / "sample_fleet.py").read_text().split("FILES = (")[1].split(")")[0]
 
 
 def run_demo(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -64,6 +66,7 @@ def test_the_output_fits_the_terminal_and_names_files_that_exist(
     assert max(map(len, prose)) <= 110
     assert "\x1b" not in done.stdout
     assert (folder / "larkfield-meters" / "meter-0041.pem").is_file()
+    assert {path.name for path in folder.iterdir()} == set(re.findall(r'^    "([a-z0-9.-]+)",$', FLEET, re.MULTILINE))
     assert "meter-0041.pem" in done.stdout
 
 
@@ -81,6 +84,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_second_run_writes_the_same_fleet(demo: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     _, folder = demo
     before = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

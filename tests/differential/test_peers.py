@@ -26,6 +26,8 @@ from keyassay.certificates.public_key import RsaPublicKey
 from keyassay.findings import Profile
 from vectors_of_checks import cases
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 QUESTIONS = Path(__file__).with_name("ask_peers.py")

@@ -86,6 +86,7 @@ def test_finished_blocks_are_never_written_again(tmp_path):
     assert (tmp_path / NAMES[6].path).read_bytes() == b"somebody's own"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
 def test_a_killed_build_goes_on_where_it_stopped(tmp_path, number):
     copy_blocks(tmp_path)
@@ -139,7 +140,7 @@ def test_a_build_is_compared_with_the_list_in_use(own):
 # Verifying
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "ec-p256")) for kind in KINDS])
 def test_real_entries_hold(kind):
     told = []
     assert list(building.verify(kind, sample=60, seed=7, progress=lambda *at: told.append(at))) == []
@@ -320,6 +321,7 @@ def test_whole_hashes_name_streams():
     ]
 
 
+@pytest.mark.slow
 def test_published_keys_are_verified(monkeypatch):
     told = []
     assert list(building.verify_published(progress=lambda *at: told.append(at))) == []

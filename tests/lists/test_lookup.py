@@ -40,7 +40,7 @@ def streams_of(name: BlockName) -> list[int]:
     return [stream.number for stream in name.streams()]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "ec-p256")) for kind in KINDS])
 def test_every_key_of_every_block_is_found(kind):
     merged = lookup.merged(kind)
     assert merged is not None
