@@ -110,7 +110,9 @@ def test_the_codes_of_the_help_text_are_the_programs(keyassay):
         assert re.search(rf"\b{code} [a-z]", shown[shown.index("Exit codes") :]), code
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in ("table", "jsonl"))) for name in FORMATS]
+)
 def test_a_closed_pipe_ends_quietly_with_141(program, tmp_path, name):
     one = pem(certificate(spki_of(sound_key()), "x" * 60))
     (tmp_path / "bundle.pem").write_bytes(one * 3_000)
