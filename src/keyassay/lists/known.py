@@ -14,7 +14,6 @@ the number of its source, 4 bytes each; then the primes, big-endian; last the na
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -591,6 +590,8 @@ def _closed(path: Path, error: OSError) -> KeyassayError:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the folder of lists, readable by its owner only, while a list is read and written."""
+    import fcntl  # noqa: PLC0415  only additions need a system that has it, scans do not
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.parent.chmod(0o700)
