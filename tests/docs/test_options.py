@@ -12,7 +12,7 @@ import pytest
 
 from keyassay.cli.main import COMMANDS, commands
 
-CONTEXT = click.Context(commands, info_name="keyassay")
+CONTEXT = commands.make_context("keyassay", [], resilient_parsing=True)
 
 
 def all_commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -31,7 +31,7 @@ EVERY = list(all_commands(commands))
 @pytest.mark.parametrize(("path", "command"), EVERY, ids=[" ".join(path) or "keyassay" for path, _ in EVERY])
 def test_every_option_has_its_help(path: tuple[str, ...], command: click.Command) -> None:
     assert command.help, "a command says what it does"
-    text = command.get_help(click.Context(command, info_name="keyassay", parent=CONTEXT if path else None))
+    text = command.get_help(command.make_context("keyassay", [], CONTEXT if path else None, resilient_parsing=True))
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.opts[0] in text
