@@ -55,9 +55,10 @@ def test_checks_that_are_named_exist(path: Path) -> None:
         assert name in known, f"{name} in {path.name}"
 
 
-def test_documents_name_no_file_of_this_machine() -> None:
+def test_documents_name_no_file_of_this_machine_and_have_no_gap() -> None:
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
+        assert not re.search(r"@[A-Z]+@|TODO|TBD", text), path.name
         assert not re.search(r"(?<![\w.])/(?:work|root|home|tmp)/", text), path.name
 
 

@@ -64,11 +64,16 @@ def test_the_wheel_holds_lists_and_no_blocks(wheel: Path, tmp_path: Path) -> Non
     assert not [name for name in names for kind in KINDS if name.startswith(f"keyassay/lists/data/{kind}/")]
     assert not [name for name in names if not name.startswith(("keyassay/", "keyassay-"))]
     assert "keyassay/py.typed" in names
+    sources = [path.relative_to(ROOT / "src") for path in (ROOT / "src" / "keyassay").rglob("*") if path.is_file()]
+    blocks = tuple(f"keyassay/lists/data/{kind}/" for kind in KINDS)
+    made = ("keyassay/lists/merged/", *blocks)
+    missing = {str(path) for path in sources if "__pycache__" not in path.parts} - set(names)
+    assert {name for name in missing if not name.startswith(made)} == set()
     for kind in KINDS:
-        made = open_merged(tmp_path / "keyassay" / "lists" / "merged" / f"{kind}.bin")
+        merged = open_merged(tmp_path / "keyassay" / "lists" / "merged" / f"{kind}.bin")
         shipped = [name for name in block_names(kind) if (ROOT / "src/keyassay/lists/data" / name.path).exists()]
-        assert made.blocks == len(shipped)
-        assert len(made.entries) >= 4_096 * made.blocks
+        assert merged.blocks == len(shipped)
+        assert len(merged.entries) >= 4_096 * merged.blocks
 
 
 def test_the_metadata_says_what_is_needed(wheel: Path) -> None:
