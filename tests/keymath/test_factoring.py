@@ -133,6 +133,26 @@ def test_known_differences_are_found_to_the_last_place(seed: int, bits: int, k: 
     assert (0, q, k) in found
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from((1024, 2048, 3072)), st.sampled_from((2, 64, 100)), st.floats(-1, 1))
+def test_differences_are_found_of_which_the_top_is_known(seed: int, bits: int, k: int, share: float) -> None:
+    """Any t of up to a sixth of N's bits less 12, of either sign; no t of ten bits more."""
+    random = Random(seed)
+    half = bits // 2
+    unknown = half // 3 - 12
+    t = int(share * 2**53) << (unknown - 53) if abs(share) < 1 else random.getrandbits(unknown - 1)
+    while True:
+        q = (random.getrandbits(half - 1) | 1 << (half - 2) | 1) + (1 << (half - 1)) - (1 << (half - k))
+        p = q + (1 << (half - k)) + t // 2 * 2
+        if (p * q).bit_length() == bits:
+            break
+    assert factoring.about_known_difference(mpz(p * q), bits, k, unknown) == q
+    beyond = p + (random.getrandbits(unknown + 10) | 1 << (unknown + 10)) * 2
+    if (beyond * q).bit_length() == bits:
+        assert factoring.about_known_difference(mpz(beyond * q), bits, k, unknown) is None
+    assert factoring.about_known_difference(mpz(p * q + 2), bits, k, unknown) is None
+
+
 @given(st.integers(0, 2**2048), st.integers(4, 1200))
 def test_2_adic_roots_square_to_their_number(n: int, bits: int) -> None:
     n = n - n % 8 + 1

@@ -7,17 +7,21 @@ nearly a square.
 
 Method: Fermat's rounds are not done one by one. For 15 small moduli a table says in which rounds s^2 - N can be a
 square; the rows of bits are ANDed, and the one place in 90,000 that is left is tested. Ratios: one column of a matrix
-product for each a/b tells whether 2 sqrt(abN) is next to an integer. Distances: the same sieve on N + d^2.
+product for each a/b tells whether 2 sqrt(abN) is next to an integer. Distances: the same sieve on N + d^2. A distance
+of which only the leading bits are known: a continued fraction tells the rest.
 
-Cost: 5 to 8 us a key for 16,384 rounds, 202 ratios and 6 distances; 10 times that in standard.
+Cost: 5 to 8 us a key for 16,384 rounds, 202 ratios and 6 distances; 10 times that in standard, with 20 us for the
+distance that is half known.
 
 Profiles: fast: 16,384 rounds, a and b up to 32 (ratios above 2, primes of different length, up to 16), distances
-2^(n/2 - k) for k = 2, 3, 100, 128, 160, 256. Standard: 2^17 rounds, a and b up to 128. Deep: 2^20 rounds, a and b up to
-1,024, all k up to n/4.
+2^(n/2 - k) for k = 2, 3, 100, 128, 160, 256. Standard: 2^17 rounds, a and b up to 128, and distances 2^(n/2 - 100) with
+up to 256 low bits unknown (a sixth of N's bits less 12 if that is fewer). Deep: 2^20 rounds, a and b up to 1,024, all k
+up to n/4, a sixth of N's bits less 12 unknown.
 
 Mistakes: none: a finding carries a factor of N.
 
-Blind spots: primes that share fewer leading bits than R rounds reach: about 2^(n/4 + 1.5) sqrt(R) apart.
+Blind spots: primes that share fewer leading bits than R rounds reach: about 2^(n/4 + 1.5) sqrt(R) apart. Half known
+distances other than 2^(n/2 - 100), and one of those in a million.
 
 Remedy: a new key from another generator, and its siblings examined: the next prime after another prime is a habit.
 """
@@ -33,11 +37,21 @@ from keyassay.certificates.public_key import RsaPublicKey
 from keyassay.checks import Context, batch_check
 from keyassay.findings import Classification, Confidence, Factor, Profile, Severity, Value, Verdict
 from keyassay.keymath import arrays
-from keyassay.keymath.factoring import SIEVE_MODULI, close_primes, known_difference, near_ratio, ratio_pairs
+from keyassay.keymath.factoring import (
+    SIEVE_MODULI,
+    about_known_difference,
+    close_primes,
+    known_difference,
+    near_ratio,
+    ratio_pairs,
+)
 
 ROUNDS = {Profile.FAST: 1 << 14, Profile.STANDARD: 1 << 17, Profile.DEEP: 1 << 20}
 RATIOS = {Profile.FAST: 32, Profile.STANDARD: 128, Profile.DEEP: 1024}
 DISTANCES = (2, 3, 100, 128, 160, 256)
+#: the least distance that FIPS 186 allows is 2^(ps - 100): taken for the distance, with a random number added
+LEAST = 100
+UNKNOWN = 256
 
 
 @batch_check(
@@ -95,6 +109,19 @@ def rsa_close_primes(batch: RsaBatch, context: Context) -> Iterator[tuple[int, V
             seen.add(row)
             message = f"p - q is 2^{half - k} and a little: q was searched at a fixed distance from p"
             yield rows[row], Verdict(message, Factor(factor, {"method": "distance", "exponent": half - k}))
+    unknown = half // 3 - 12
+    if profile < Profile.DEEP:
+        unknown = min(UNKNOWN, unknown)
+    if profile < Profile.STANDARD or unknown <= LEAST:
+        return
+    for row, n in enumerate(chosen):
+        found = None if row in seen else about_known_difference(n, batch.bits, LEAST, unknown)
+        if found is not None:
+            message = (
+                f"p - q is within 2^{unknown} of 2^{half - LEAST}: q was searched at a distance from p that is known"
+            )
+            notes = {"method": "distance", "exponent": half - LEAST, "unknown_bits": unknown}
+            yield rows[row], Verdict(message, Factor(found, notes))
 
 
 def _ratio(p: int, q: int) -> tuple[int, int]:

@@ -85,6 +85,7 @@ def close_primes() -> None:
     q = int(gmpy2.next_prime(q))
     p = int(gmpy2.next_prime(q + (1 << (1024 - 64))))
     cases.append(pair("distance 2^(1024-64)", "weak", p, q, profile="deep", classification="broken"))
+    half_known(cases)
     far = int(gmpy2.next_prime(p + (1 << 600)))
     cases.append(pair("2^600 apart: out of reach", "near-miss", far, p))
     cases.append(pair("about 131,200 rounds: deep would find it", "near-miss", apart(p, 131_200), p))
@@ -92,6 +93,27 @@ def close_primes() -> None:
     cases.append(pair("ratio 129/128: deep would find it", "near-miss", third, p))
     cases.append(pair("ratio 1.5 but for 300 bits", "near-miss", int(gmpy2.next_prime(p * 3 // 2 + (1 << 700))), p))
     write("rsa-close-primes", "Planted primes", *cases, healthy())
+
+
+def half_known(cases: list[str]) -> None:
+    """Distances of which only the leading bits are known; from a generator of their own."""
+    drawn = Random(186)
+    for bits, k, unknown, sign, verdict, more in (
+        (2048, 100, 256, 1, "weak", {"profile": "standard", "classification": "broken"}),
+        (2048, 100, 200, -1, "weak", {"profile": "standard", "classification": "broken"}),
+        (1024, 100, 158, 1, "weak", {"profile": "standard", "classification": "broken"}),
+        (3072, 100, 256, 1, "weak", {"profile": "standard", "classification": "broken"}),
+        (4096, 100, 256, -1, "weak", {"profile": "standard", "classification": "broken"}),
+        (2048, 100, 328, 1, "weak", {"profile": "deep", "classification": "broken"}),
+        (2048, 100, 345, 1, "near-miss", {}),
+        (2048, 90, 256, 1, "near-miss", {}),
+    ):
+        half = bits // 2
+        q = int(gmpy2.next_prime(drawn.getrandbits(half) & ~(7 << (half - 3)) | 6 << (half - 3)))
+        rest = drawn.getrandbits(unknown - 1) >> 1 | 1 << (unknown - 1)  # the next prime must not need another bit
+        p = int(gmpy2.next_prime(q + (1 << (half - k)) + sign * rest))
+        word = "and" if sign > 0 else "less"
+        cases.append(pair(f"{bits} bits, distance 2^({half}-{k}) {word} {unknown} bits", verdict, p, q, **more))
 
 
 def shared_bits() -> None:
