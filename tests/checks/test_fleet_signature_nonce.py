@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -112,7 +114,10 @@ def test_a_private_scalar_proves_its_own_key_only() -> None:
         assert evidence.proves(key)
         assert not EdwardsScalar(evidence.a + 1).proves(key)
         assert str(evidence.a) not in str(evidence.describe())
-        assert f"{evidence.a:x}" in evidence.steps(key)[-1].says
+        assert f"{evidence.a:x}" in evidence.steps(key)[1].says
+        command = evidence.steps(key)[-1].command
+        shown = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+        assert shown.stdout.strip() == key.encoded.hex()
         scalars[key] = evidence
     (one, first), (other, second) = scalars.items()
     assert not first.proves(other)

@@ -76,7 +76,7 @@ from keyassay.keymath.curves import (
     small_logarithm,
     square_root,
 )
-from keyassay.keymath.edwards import group_order, multiple_of_base
+from keyassay.keymath.edwards import group_order, multiple_of_base, parameters
 from keyassay.lists.lazy import lazy_table
 from keyassay.lists.tables import steps
 
@@ -261,9 +261,22 @@ class EdwardsScalar(Evidence):
 
     def steps(self, subject: PublicKey | Item) -> list[Step]:
         assert isinstance(subject, OkpPublicKey)
+        p, a, d, x, y = parameters(subject.type)
+        size = len(subject.encoded)
+        command = f"""python3 -c '
+p, a, d, step, total, scalar = {p}, {a}, {d}, ({x}, {y}), (0, 1), {self.a}
+def add(one, other):
+    (x, y), (u, v) = one, other
+    t = d * x * u * y * v
+    return (x * v + y * u) * pow(1 + t, -1, p) % p, (y * v - a * x * u) * pow(1 - t, -1, p) % p
+while scalar:
+    if scalar & 1: total = add(total, step)
+    step, scalar = add(step, step), scalar >> 1
+print((total[1] | (total[0] & 1) << {8 * size - 1}).to_bytes({size}, "little").hex())'"""
         return [
             Step(f"The key is a point of {subject.type}: {subject.encoded.hex()}"),
-            Step(f"Its private scalar is a = {self.a:x}: a times the base point is that point"),
+            Step(f"Its private scalar is a = {self.a:x}"),
+            Step("a times the base point is that point (prints it)", command),
         ]
 
 

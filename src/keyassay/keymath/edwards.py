@@ -155,6 +155,12 @@ def group_order(kind: str) -> int:
     return {"ed25519": _L25519, "ed448": _L448}.get(kind, 0)
 
 
+def parameters(kind: str) -> tuple[int, int, int, int, int]:
+    """(p, a, d, x, y) of ed25519 or ed448: a x^2 + y^2 = 1 + d x^2 y^2 modulo p, and the base point."""
+    p, a, d, (x, y) = (P25519, -1, _D25519, _BASE25519) if kind == "ed25519" else (P448, 1, _D448, _BASE448)
+    return int(p), a, int(d), int(x), int(y)
+
+
 def multiple_of_base(kind: str, scalar: int) -> bytes:
     """A multiple of the base point of ed25519 or ed448, encoded as a public key; takes milliseconds."""
     if kind == "ed25519":
