@@ -4,8 +4,8 @@
 
 Certificates are distinct and signed by one ECDSA key; moduli are products of primes (random numbers have small
 factors, on which badkeys spends more time than on keys). badkeys runs its default checks, named, without its block
-list, which it would have to download; it gets one base64 certificate a line. Programs take turns, so that a busy
-machine slows both.
+list, which it would have to download; it gets one base64 certificate a line. Both print what they find, in their
+default form. Programs take turns, so that a busy machine slows both.
 """
 
 from __future__ import annotations
@@ -34,6 +34,12 @@ CACHE = ROOT / ".cache" / "benchmarks"
 KEYASSAY = ROOT / ".venv" / "bin" / "keyassay"
 BADKEYS = ROOT / ".venv-peers" / "bin" / "badkeys"
 BADKEYS_CHECKS = "fermat,roca,rsainvalid,rsapoly,sharedprimes,smalld,smallfactors,dsasparse"
+
+#: one thread for matrix products; bytecode is kept after the first round, as for any installed program
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+    "OPENBLAS_NUM_THREADS": "1",
+}
 
 RANDOM = random.Random(20260921)
 CA_KEY = ec.derive_private_key(20260921, ec.SECP256R1())
@@ -174,7 +180,7 @@ def cpu(command: list[str]) -> float:
     pid = os.posix_spawn(
         command[0],
         command,
-        {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        ENVIRONMENT,
         file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
     )
     _, status, used = os.wait4(pid, 0)
@@ -186,7 +192,7 @@ def cpu(command: list[str]) -> float:
 def keyassay(given: Bundle, profile: str, *, fleet: bool = False) -> list[str]:
     """The command line of ours."""
     more = [] if fleet else ["--no-fleet"]
-    options = ["--profile", profile, "--jobs", "1", "--fail-on", "never", "--format", "jsonl", *more]
+    options = ["--profile", profile, "--jobs", "1", "--fail-on", "never", *more]
     return [str(KEYASSAY), "scan", *options, str(given.pem)]
 
 
