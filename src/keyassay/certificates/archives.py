@@ -84,16 +84,18 @@ class Packed(io.RawIOBase):
 
 
 class Budget:
-    """What an archive, with all that is nested in it, may still expand to.
+    """What an archive, with all that is nested in it, or one member may still expand to.
 
     Args:
         limits: the bounds.
-        packed: bytes of the outermost archive read so far.
+        packed: bytes of the outermost archive read so far, or of the member.
+        what: who expands, for the complaint.
     """
 
-    def __init__(self, limits: Limits, packed: Callable[[], int]) -> None:
+    def __init__(self, limits: Limits, packed: Callable[[], int], what: str = "the archive ") -> None:
         self._limits = limits
         self._packed = packed
+        self._what = what
         self._given = 0
 
     def spend(self, count: int) -> None:
@@ -104,9 +106,9 @@ class Budget:
         """
         self._given += count
         if self._given > self._limits.archive_bytes:
-            raise ArchiveError(f"expands to more than {self._limits.archive_bytes:,} bytes")
+            raise ArchiveError(f"{self._what}expands to more than {self._limits.archive_bytes:,} bytes")
         if self._given > _FREE + self._limits.archive_ratio * self._packed():
-            raise ArchiveError(f"expands to more than {self._limits.archive_ratio} times its size")
+            raise ArchiveError(f"{self._what}expands to more than {self._limits.archive_ratio} times its size")
 
 
 class _Expanded:
@@ -274,7 +276,7 @@ def _zip_members(
             yield Member(entry.filename, error=f"damaged or not supported: {error}"), budget
             continue
         with opened:
-            own = Budget(limits, partial(getattr, entry, "compress_size"))
+            own = Budget(limits, partial(getattr, entry, "compress_size"), "")
             yield Member(entry.filename, _Expanded(opened, own, budget)), budget
         if progress is not None:
             progress(entry.compress_size)

@@ -25,6 +25,8 @@ __all__ = ["ReadOptions", "read", "read_bytes", "total_bytes"]
 
 #: bytes read from a file at once
 CHUNK = 4 << 20
+#: what is added at most to something that is larger still
+_GROWTH = 32 << 20
 #: items of one block
 BLOCK = 4096
 #: bytes of one block, beyond which it is handed on with fewer items
@@ -332,7 +334,7 @@ def _text(head: bytes, file: archives.Readable, source: Source, progress: object
         source.place = reader.base
         yield source.drain()
         buffer = buffer[taken:]
-        more = _read(file, max(CHUNK, len(buffer)), progress)
+        more = _read(file, max(CHUNK, min(len(buffer), _GROWTH)), progress)
         whole = not more
         buffer += more
     reader.scan(buffer, last=True)
@@ -371,7 +373,7 @@ def _der(buffer: bytes, file: archives.Readable, source: Source, progress: objec
             source.place = base + at
             yield source.drain()
             buffer, base, at = buffer[at:], base + at, 0
-            more = _read(file, max(CHUNK, len(buffer)), progress)
+            more = _read(file, max(CHUNK, min(len(buffer), _GROWTH)), progress)
             ended = not more
             buffer += more
         else:

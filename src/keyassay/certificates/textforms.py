@@ -62,9 +62,22 @@ _SIGNS = (b"AAAA", b'"kty"', b'"x5c"', _SSH2_BEGIN, _END, b"ssh-", b"ecdsa-sha2-
 _PIECE = 1 << 20
 
 
-def _is_plain(text: bytes) -> bool:
-    """Whether text outside PEM blocks holds nothing that is worth a closer look."""
-    return not any(sign in text for sign in _SIGNS) and not _BASE64_DER.search(text)
+def _next_sign(text: bytes, at: int, places: list[int]) -> int:
+    """Where something begins that is worth a closer look, from a place on; the length of the text if nowhere.
+
+    Args:
+        text: lines outside PEM blocks.
+        at: where to look from.
+        places: where each sign was found last, -1 at first: kept between calls, so that all of them take linear time.
+    """
+    for number, sign in enumerate(_SIGNS):
+        if places[number] < at:
+            found = text.find(sign, at)
+            places[number] = len(text) if found < 0 else found
+    if places[-1] < at:
+        match = _BASE64_DER.search(text, at)
+        places[-1] = len(text) if match is None else match.start()
+    return min(places)
 
 
 def reads_as_json(head: bytes) -> bool:
@@ -91,6 +104,7 @@ class TextReader:
         self._end_expected = False
         # forms met that hold one thing a line: a line that is damaged then stands for something that is lost
         self._row_forms: set[str] = set()
+        self._long = re.compile(rb"[^\n]{%d,}" % (source.limits.line_bytes + 1))
         self._most_rows = source.limits.unreadable_per_source
         self._damaged_rows: list[tuple[int, str, str]] = []
         self._ssh2: bytearray | None = None
@@ -136,7 +150,9 @@ class TextReader:
                     if stop - line > source.limits.line_bytes:
                         self._long_line(base + line)
                         at = begin
-                    elif self._json_line(buffer[line:stop], base + line):
+                    elif json_text(buffer[line:stop], source, base + line):
+                        if starts(b"{", line):
+                            self._row("json", base + line, "")
                         at = stop
                         continue
                     elif starts(b"{", line):
@@ -239,16 +255,6 @@ class TextReader:
         self._end_expected = True
         return begin + len(_BEGIN)
 
-    def _json_line(self, line: bytes, offset: int) -> bool:
-        """Whether a line was JSON, with what is in it; parsed only if that may be something."""
-        if _is_plain(line):
-            sound = line[-1:] in (b"}", b"]")
-        else:
-            sound = json_text(line, self.source, offset)
-        if line[:1] == b"{":
-            self._row("json", offset, "" if sound else _NOT_JSON)
-        return sound
-
     def _line_ends(self) -> None:
         """Report the long line that has come to its end, if there was one."""
         self._in_long_line = False
@@ -286,28 +292,41 @@ class TextReader:
 
     def _lines(self, buffer: bytes, start: int, stop: int) -> None:
         text = buffer[start:stop]
-        limit = self.source.limits.line_bytes
         offset = self.base + start
+        at = 0
         if self._in_long_line:
-            newline = text.find(b"\n") + 1
-            if not newline:
+            at = text.find(b"\n") + 1
+            if not at:
                 return
             self._line_ends()
-            text = text[newline:]
-            offset += newline
-        if self._ssh2 is None and len(text) <= limit and _is_plain(text):
-            if b"{" in text and ("json" in self._row_forms or len(self._damaged_rows) < self._most_rows):
-                for match in _CUT_JSON.finditer(text):
-                    self._row("json", offset + match.start(), _NOT_JSON)
-            return
-        for line in text.split(b"\n"):
-            if len(line) > limit:
-                self._long_line(offset)
-            elif self._ssh2 is not None:
-                self._ssh2_line(line.strip())
-            elif line:
-                self._line(line, offset)
-            offset += len(line) + 1
+        places = [-1] * (len(_SIGNS) + 1)
+        while at < len(text):
+            if self._ssh2 is not None:
+                stop = text.find(b"\n", at)
+                stop = len(text) if stop < 0 else stop
+                self._ssh2_line(text[at:stop].strip())
+            else:
+                sign = _next_sign(text, at, places)
+                line = (text.rfind(b"\n", at, sign) + 1 or at) if sign < len(text) else len(text)
+                self._plain_lines(text, at, line, offset)
+                stop = text.find(b"\n", sign)
+                stop = len(text) if stop < 0 else stop
+                if stop - line > self.source.limits.line_bytes:
+                    self._long_line(offset + line)
+                elif line < stop:
+                    self._line(text[line:stop], offset + line)
+            at = stop + 1
+
+    def _plain_lines(self, text: bytes, start: int, stop: int, offset: int) -> None:
+        """Lines without a sign of anything: only their form is looked at."""
+        if stop - start > self.source.limits.line_bytes:
+            for match in self._long.finditer(text, start, stop):
+                self._long_line(offset + match.start())
+        if ("json" in self._row_forms or len(self._damaged_rows) < self._most_rows) and text.find(
+            b"{", start, stop
+        ) >= 0:
+            for match in _CUT_JSON.finditer(text, start, stop):
+                self._row("json", offset + match.start(), _NOT_JSON)
 
     def _line(self, line: bytes, offset: int) -> None:
         source = self.source
@@ -315,8 +334,12 @@ class TextReader:
         if stripped == _SSH2_BEGIN:
             self._ssh2, self._ssh2_offset = bytearray(), offset
             return
-        if stripped[:1] in _JSON_START and self._json_line(stripped, offset):
-            return
+        if stripped[:1] in _JSON_START:
+            sound = json_text(stripped, source, offset)
+            if stripped[:1] == b"{":
+                self._row("json", offset, "" if sound else _NOT_JSON)
+            if sound:
+                return
         if stripped[:1] != b"#":
             if b"AAAA" in line and (match := _SSH_LINE.search(line)):
                 _ssh_key(match.group(2), source, offset)
@@ -527,7 +550,7 @@ class _Document:
         octets = value.encode("latin-1", "replace")
         if _BEGIN in octets:
             before = len(source.items)
-            TextReader(source).scan(octets, last=True)
+            TextReader(source, self._offset).scan(octets, last=True)
             source.items[before:] = [self._placed(raw) for raw in source.items[before:]]
         elif b"AAAA" in octets and (match := _SSH_LINE.search(octets)):
             _ssh_key(match.group(2), source, self._offset)
