@@ -77,7 +77,8 @@ class RsaBatch(KeyBatch[RsaPublicKey]):
     @cached_property
     def moduli(self) -> list[gmpy2.mpz]:
         """The moduli as gmpy2 integers."""
-        return [key.n for key in self.keys]
+        number = gmpy2.mpz
+        return [number(key.modulus) for key in self.keys]
 
     @cached_property
     def matrix(self) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from keyassay.bulk.results import Result, Settings
-from keyassay.bulk.scan import Scan
+from keyassay.bulk.scan import Scan, rare_collection
 from keyassay.cli.parameters import CheckId, Size, Time, passwords_of, writing_to
 from keyassay.cli.progress import ProgressBar
 from keyassay.errors import KeyassayError
@@ -127,6 +127,7 @@ def command(
       keyassay scan --against store/ new-batch.zip
     """  # noqa: D301  \b is click's mark for lines to keep
     _something_exists(paths)
+    rare_collection()
     settings = Settings(
         profile=Profile[profile.upper()],
         only=only,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from functools import cache
 
-import flint
 import gmpy2
 
 #: Bits by which a shortest vector must be shorter than expected. Uniform keys: 2^-15 at 5 bits.
@@ -44,6 +43,8 @@ def pattern_factor(n: int, multiplier: int = 1, *, balance: int = 32, quadratic:
     if multiplier != 1:
         u, v = u * multiplier & (w - 1), v * multiplier & (w - 1)
     scale_x, scale_y = balance, balance + _TAIL
+    import flint  # noqa: PLC0415  40 ms that most runs of fast can do without
+
     lattice = flint.fmpz_mat(3, 3, [1 << scale_x, 0, u, 0, 1 << scale_y, v, 0, 0, w])
     reduced = lattice.lll(False, 0.75)
     rows = [[int(reduced[i, j]) for j in range(3)] for i in range(2)]
@@ -67,6 +68,8 @@ def pattern_factor(n: int, multiplier: int = 1, *, balance: int = 32, quadratic:
 
 def _quadratic_factor(n: int, w: int) -> int | None:
     """A factor if both primes are near fractions of w: N times a small number is a small quadratic form in w."""
+    import flint  # noqa: PLC0415  40 ms that most runs of fast can do without
+
     lattice = flint.fmpz_mat(3, 3, [1, 0, -w * w % n, 0, 1, -w % n, 0, 0, n])
     reduced = lattice.lll(False, 0.99)
     for i in range(3):
@@ -117,6 +120,8 @@ def polynomial_factor(n: int, width: int) -> int | None:
     half = (n.bit_length() + 1) // 2
     if width < 8 or n.bit_length() > 160 * width:
         return None
+    import flint  # noqa: PLC0415  40 ms that most runs of fast can do without
+
     for shift in sorted({0, -(half - 1) % width}):
         polynomial = flint.fmpz_poly(_balanced_digits(n << (2 * shift), width))
         if polynomial.degree() < 2:
