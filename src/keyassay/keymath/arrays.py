@@ -41,12 +41,22 @@ def residues(matrix: NDArray[np.uint8], moduli: tuple[int, ...]) -> NDArray[np.i
     """
     limbs = matrix.view("<u2")
     count = limbs.shape[1]
-    if count * 65535 * (max(moduli, default=1) - 1) >= 1 << 53:
+    largest = max(moduli, default=1)
+    if count * 65535 * (largest - 1) + largest >= 1 << 53:
         raise ValueError("moduli too large for exact float64 products")
     powers = _powers(count, moduli)
     divisors = np.array(moduli, dtype=np.float64)
-    out = np.empty((len(matrix), len(moduli)), dtype=np.int64)
+    sums = np.empty((len(matrix), len(moduli)), dtype=np.float64)
+    scratch = np.empty((min(BLOCK_ROWS, len(matrix)), count), dtype=np.float64)
     for start in range(0, len(matrix), BLOCK_ROWS):
-        block = limbs[start : start + BLOCK_ROWS].astype(np.float64) @ powers
-        out[start : start + BLOCK_ROWS] = np.fmod(block, divisors)
-    return out
+        part = limbs[start : start + BLOCK_ROWS]
+        block = scratch[: len(part)]
+        block[...] = part
+        np.matmul(block, powers, out=sums[start : start + BLOCK_ROWS])
+    # the quotient may be one off where the sum is nearly a multiple; the integers say so
+    quotients = np.floor(sums / divisors)
+    found: NDArray[np.int64] = (sums - quotients * divisors).astype(np.int64)
+    whole = np.array(moduli, dtype=np.int64)
+    found += np.where(found < 0, whole, 0)
+    found -= np.where(found >= whole, whole, 0)
+    return found

@@ -330,15 +330,33 @@ def about_known_difference(n: mpz, bits: int, k: int, unknown: int) -> int | Non
     return None
 
 
+@cache
+def _first_inverse_root(low: int) -> int:
+    """Y with N y^2 = 1 modulo 2^10, for the low 12 bits of N."""
+    y, precision = 1, 3
+    while precision < 10:
+        precision = 2 * precision - 2
+        y = (y * (3 - low * y * y) >> 1) & ((1 << (precision + 1)) - 1)
+    return y
+
+
+@cache
+def _precisions(bits: int) -> tuple[int, ...]:
+    """Rising precisions above 10 up to ``bits``, each at most twice the one before, less 2."""
+    found = [bits]
+    while (before := found[-1] // 2 + 2) > 10:
+        found.append(before)
+    return tuple(reversed(found))
+
+
 def square_root_2_adic(n: mpz, bits: int) -> mpz:
     """R with r^2 = N modulo 2^bits, for N = 1 modulo 8, correct to bits - 1 (Newton on the inverse root)."""
-    y = mpz(1)
-    precision = 3
-    while precision < bits + 2:
-        precision = min(2 * precision - 2, bits + 2)
-        mask = (mpz(1) << (precision + 1)) - 1
-        y = (y * (3 - n * y * y) >> 1) & mask
-    return n * y & ((mpz(1) << bits) - 1)
+    cut = gmpy2.f_mod_2exp
+    y = mpz(_first_inverse_root(int(n & 4095)))
+    for precision in _precisions(bits + 2):
+        square = cut(cut(n, precision + 2) * cut(y * y, precision + 2), precision + 2)
+        y = cut(y * (3 - square) >> 1, precision + 1)
+    return cut(n, bits) * y & ((mpz(1) << bits) - 1)
 
 
 def shared_bits(n: mpz, root: mpz, *, exact: bool = False) -> tuple[int, int] | None:
@@ -364,7 +382,7 @@ def shared_bits(n: mpz, root: mpz, *, exact: bool = False) -> tuple[int, int] | 
     r = square_root_2_adic(n, size)
     for sign in (1, -1):
         t = (sign * r - root - 1) & mask
-        z = ~t & mask
+        z = t ^ mask
         for shift in (1, 2, 4, 4):
             z &= z >> shift
         z &= ~(z << 1)
