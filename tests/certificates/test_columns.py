@@ -105,6 +105,15 @@ def test_damaged_certificates_are_read_as_one_by_one(mutations: list[tuple[int, 
     compare([mutated(*mutation) for mutation in mutations])
 
 
+@pytest.mark.parametrize("first", [0x01, 0x7F, 0x80, 0xFF])
+def test_negative_serial_numbers_keep_their_notice(first: int) -> None:
+    data = bytearray(certificates()[0])
+    assert data[13:15] == b"\x02\x02"  # serial 4711
+    data[15] = first
+    block = compare([bytes(data)] * 20)
+    assert all(item.notices == (("the serial number is negative",) if first >= 0x80 else ()) for item in block[:20])
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.binary(max_size=60), min_size=1, max_size=12))
 def test_whatever_the_bytes_are_nothing_is_raised(encodings: list[bytes]) -> None:

@@ -111,6 +111,8 @@ def walk(encodings: Sequence[bytes]) -> CertificateColumns:
     _, algorithm_end = it.expect(key, key_end, SEQUENCE)
     bits, bits_end = it.expect(algorithm_end, key_end, BIT_STRING)
     it.good &= (bits_end == key_end) & (bits_end > bits) & (it.octet(bits) == 0)
+    # A negative serial number is worth a notice, and an empty one is none: both are read one by one.
+    it.good &= (serial_end > serial) & (it.octet(serial) < 0x80)
     sound = it.good.copy()
 
     numbers, numbers_end = it.expect(bits + 1, bits_end, SEQUENCE)
