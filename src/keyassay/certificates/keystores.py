@@ -35,6 +35,7 @@ from keyassay.certificates.der import (
 from keyassay.certificates.limits import Limits
 
 JKS_MAGIC = b"\xfe\xed\xfe\xed"
+_JKS_CERTIFICATE = b"\0\x05X.509"
 JCEKS_MAGIC = b"\xce\xce\xce\xce"
 PRIVATE_NOTICE = "private key file: only its public part was read"
 _HINT = "give its password by --password-file"
@@ -407,7 +408,7 @@ def encrypted_pem(text: bytes, passwords: Iterable[bytes]) -> Part:
 
 
 def jks(data: bytes, passwords: tuple[bytes, ...], limits: Limits) -> Iterator[Part]:
-    """Certificates of a Java key store (JKS or JCEKS): they are stored in the clear.
+    """Certificates of a Java key store (JKS or JCEKS): they are stored in the clear, and without a password.
 
     Where a password is given the store's integrity digest is checked with it.
     """
@@ -457,13 +458,30 @@ def _jks(data: bytes, passwords: tuple[bytes, ...], limits: Limits) -> Iterator[
         elif tag == 2:
             found += 1
             yield Part("CERTIFICATE", certificate())
+        elif tag == 3:
+            # a serialized Java object, whose end only Java knows: what follows it is found by its marks
+            yield Part(error="a secret key: not assessed")
+            for leaf in _marked_certificates(data, at):
+                found += 1
+                yield Part("CERTIFICATE", leaf)
+            break
         else:
-            yield Part(error="a secret key entry ends what can be read of this Java key store")
-            return
-    if passwords and not any(_jks_digest(data[:at], one) == data[at:] for one in passwords):
+            raise DerError(f"an entry of unknown kind {tag}")
+    contents, digest = data[:-20], data[-20:]
+    if passwords and not any(_jks_digest(contents, one) == digest for one in passwords):
         yield Part(error="Java key store: its integrity digest fits none of the passwords")
     if not found:
         yield Part(error="Java key store without certificates")
+
+
+def _marked_certificates(data: bytes, at: int) -> Iterator[bytes]:
+    """Certificates behind the type that a Java key store writes before each of them."""
+    while (at := data.find(_JKS_CERTIFICATE, at)) >= 0:
+        at += len(_JKS_CERTIFICATE) + 4
+        length = int.from_bytes(data[at - 4 : at], "big")
+        if element_size(data[at : at + length], 0) == length:
+            yield data[at : at + length]
+            at += length
 
 
 def _jks_digest(contents: bytes, password: bytes) -> bytes:

@@ -102,6 +102,7 @@ class TextReader:
         self._in_long_line = False
         self._long_at = -1
         self._end_expected = False
+        self._kept_prefix = b""
         # forms met that hold one thing a line: a line that is damaged then stands for something that is lost
         self._row_forms: set[str] = set()
         self._long = re.compile(rb"[^\n]{%d,}" % (source.limits.line_bytes + 1))
@@ -186,6 +187,11 @@ class TextReader:
                 if label != closing:
                     source.problem(base + begin, f"BEGIN {label.decode()} ends with END {closing.decode()}")
                     continue
+                if not begin or buffer[begin - 1] != 10:
+                    prefix = self._prefix(buffer, begin)
+                    if prefix and not prefix.strip(b"+/"):
+                        self._odd_pem(match.group(), base + begin, prefix)
+                        continue
                 try:
                     data = decode(body)
                 except binascii.Error as error:
@@ -209,7 +215,7 @@ class TextReader:
                 continue
             if following >= 0 or end < 0:
                 if following < 0 and not last:
-                    return begin
+                    return self._wait(buffer, begin)
                 if opening:
                     source.problem(base + begin, "BEGIN without END")
                 else:
@@ -220,14 +226,25 @@ class TextReader:
             closing_at = find(b"-----", end + len(_END), end + len(_END) + 70)
             if closing_at < 0:
                 if not last and len(buffer) < end + len(_END) + 70:
-                    return begin
+                    return self._wait(buffer, begin)
                 source.doubt(base + begin, "damaged PEM markers")
                 at = end + len(_END)
             else:
                 at = closing_at + 5
-                line = max(buffer.rfind(b"\n", max(0, begin - _PREFIX), begin) + 1, begin - _PREFIX, 0)
-                self._odd_pem(buffer[begin:at], base + begin, buffer[line:begin].strip())
+                self._odd_pem(buffer[begin:at], base + begin, self._prefix(buffer, begin))
             self._line_ends()
+
+    def _prefix(self, buffer: bytes, begin: int) -> bytes:
+        """What stands before BEGIN on its line, if it is short enough to stand before the other lines too."""
+        if not begin:
+            return self._kept_prefix
+        line = max(buffer.rfind(b"\n", max(0, begin - _PREFIX), begin) + 1, begin - _PREFIX, 0)
+        return buffer[line:begin].strip()
+
+    def _wait(self, buffer: bytes, begin: int) -> int:
+        """Go on at a BEGIN when more is there, without forgetting what stood before it."""
+        self._kept_prefix = self._prefix(buffer, begin)
+        return begin
 
     def _tail(self, buffer: bytes, at: int, *, last: bool) -> int:
         """What follows the last marker: whole lines are taken, an unfinished one waits for the rest."""
