@@ -24,7 +24,7 @@ def test_the_largest_numbers_and_moduli_stay_exact(bits: int) -> None:
     """All ones is the largest sum; the largest modulus that is let through."""
     limbs = bits // 16
     most = (2**53 - 1) // (limbs * 65535) + 1
-    while limbs * 65535 * (most - 1) >= 1 << 53:
+    while limbs * 65535 * (most - 1) + most >= 1 << 53:
         most -= 1
     numbers = [2**bits - 1, 2**bits - 2, 1 << (bits - 1), 0, 1]
     moduli = (most, most - 1, 1, 2, 3)
