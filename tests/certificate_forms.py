@@ -51,8 +51,12 @@ def dsa_key() -> dsa.DSAPrivateKey:
     return dsa.generate_private_key(1024)
 
 
-@cache
 def certificate(name: str = "device", public: str = "ec") -> x509.Certificate:
+    return _certificate(name, public)
+
+
+@cache
+def _certificate(name: str, public: str) -> x509.Certificate:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     key = ec_key() if public == "ec" else rsa_key()
     return (
