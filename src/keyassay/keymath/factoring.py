@@ -497,30 +497,34 @@ def with_common_factor(moduli: Sequence[mpz], smooth: mpz) -> list[int]:
     size = max(1, bits // max(moduli[0].bit_length(), 1))
     groups = [range(first, min(first + size, len(moduli))) for first in range(0, len(moduli), size)]
     found: list[int] = []
-
-    def search(parts: list[tuple[range, mpz]]) -> None:
-        running = parts[0][1]
-        if len(parts) < _CHAIN:
-            for _, value in parts[1:]:
-                running = running * value % smooth
-        else:
-            # Montgomery's reduction costs two thirds of a division; the powers of two it brings in change no gcd
-            inverse = _minus_inverse(smooth)
-            for _, value in parts[1:]:
-                whole = running * value
-                multiple = gmpy2.f_mod_2exp(gmpy2.f_mod_2exp(whole, bits) * inverse, bits)
-                running = (whole + multiple * smooth) >> bits
-        if gmpy2.gcd(running, smooth) == 1:
-            return
+    # A stack rather than a function that calls itself: that would be a cycle, and keep the moduli alive.
+    waiting = [[(group, product([moduli[row] for row in group]) % smooth) for group in groups]]
+    while waiting:
+        parts = waiting.pop()
+        if gmpy2.gcd(_chained([value for _, value in parts], smooth, bits), smooth) == 1:
+            continue
         if len(parts) > 1:
             middle = len(parts) // 2
-            search(parts[:middle])
-            search(parts[middle:])
-            return
-        found.extend(row for row in parts[0][0] if gmpy2.gcd(smooth % moduli[row], moduli[row]) != 1)
-
-    search([(group, product([moduli[row] for row in group]) % smooth) for group in groups])
+            waiting += [parts[:middle], parts[middle:]]
+        else:
+            found.extend(row for row in parts[0][0] if gmpy2.gcd(smooth % moduli[row], moduli[row]) != 1)
     return sorted(found)
+
+
+def _chained(values: Sequence[mpz], modulus: mpz, bits: int) -> mpz:
+    """The product of values modulo an odd number of that many bits, up to powers of two, which change no gcd."""
+    running = values[0]
+    if len(values) < _CHAIN:
+        for value in values[1:]:
+            running = running * value % modulus
+        return running
+    # Montgomery's reduction costs two thirds of a division; it brings powers of two in
+    inverse = _minus_inverse(modulus)
+    for value in values[1:]:
+        whole = running * value
+        multiple = gmpy2.f_mod_2exp(gmpy2.f_mod_2exp(whole, bits) * inverse, bits)
+        running = (whole + multiple * modulus) >> bits
+    return running
 
 
 def least_prime_factor(n: int, limit: int) -> int | None:
