@@ -116,6 +116,17 @@ class EcBatch(KeyBatch[EcPublicKey]):
             return [None] * len(self.keys)
         return curves.sound_points(curve, [key.point for key in self.keys])
 
+    @cached_property
+    def sha256_prefixes(self) -> NDArray[np.uint64]:
+        """As in all batches: of the x coordinates, padded as in the key."""
+        sha256 = hashlib.sha256
+        numbers = [
+            key.point[1 : 1 + len(key.point) // 2] if key.point[:1] == b"\x04" else bare_number(key)
+            for key in self.keys
+        ]
+        joined = b"".join([sha256(number).digest()[:8] for number in numbers])
+        return np.frombuffer(joined, dtype=">u8").astype(np.uint64)
+
 
 class OkpBatch(KeyBatch[OkpPublicKey]):
     """Edwards or Montgomery keys of one type."""

@@ -179,10 +179,14 @@ def _signature_algorithms(it: _Walk, at: _Offsets, end: _Offsets) -> list[str]:
     octets = it.data.take((first[:, None] + np.arange(_OID_BYTES)).ravel(), mode="clip").reshape(-1, _OID_BYTES)
     octets = np.where(np.arange(_OID_BYTES) < np.where(it.good, size, 0)[:, None], octets, 0)
     # a length octet tells identifiers from their own beginnings
-    whole = np.ascontiguousarray(np.column_stack((np.where(it.good, size, 0).astype(np.uint8), octets)))
-    kinds, places = np.unique(whole.view(f"V{_OID_BYTES + 1}").ravel(), return_inverse=True)
-    names = []
-    for kind in kinds:
-        data = kind.tobytes()
-        names.append(oid_text(data[1 : 1 + data[0]]) if data[0] else "")
-    return [names[place] for place in places.tolist()]
+    whole = np.column_stack((np.where(it.good, size, 0).astype(np.uint8), octets))
+    # there are few different ones: one after another, every row that has the next
+    names = np.full(len(whole), "", dtype=object)
+    left = np.flatnonzero(it.good)
+    while len(left):
+        kind = whole[left[0]]
+        same = (whole[left] == kind).all(axis=1)
+        names[left[same]] = oid_text(kind[1 : 1 + int(kind[0])].tobytes())
+        left = left[~same]
+    found: list[str] = names.tolist()
+    return found

@@ -26,6 +26,7 @@ _ENCODINGS = {0x0C: "utf-8", 0x13: "latin-1", 0x16: "latin-1", 0x14: "latin-1", 
 _ASCII = frozenset((0x0C, 0x13, 0x16, 0x14, 0x12, 0x1A))
 #: longer names are not kept: a cache must not grow with what an attacker sends
 _CACHED_BYTES = 1024
+_SPECIAL_OCTETS = b'\\"+,;<>=\0'
 _SPECIAL = frozenset('\\"+,;<>=\0')
 
 
@@ -83,7 +84,15 @@ def rfc4514_once(der: bytes) -> str:
         value = der[inner + 2 : stop]
         if name is None or not value.isascii():
             return _general(der)
-        shown = _escape(value.decode())
+        if (
+            value
+            and value[0] not in b"# "
+            and value[-1] != 32
+            and len(value.translate(None, _SPECIAL_OCTETS)) == len(value)
+        ):
+            shown = value.decode()
+        else:
+            shown = _escape(value.decode())
         text = f"{name}={shown},{text}" if text else f"{name}={shown}"
         at = stop
     return text

@@ -27,9 +27,6 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from keyassay.certificates.batches import EcBatch
 from keyassay.certificates.item import Item
 from keyassay.certificates.public_key import EcPublicKey, PublicKey
@@ -77,12 +74,6 @@ class DebianEcKey(EcPrivateKey):
         ]
 
 
-def _digests(coordinates: list[bytes]) -> NDArray[np.uint64]:
-    """The first 8 bytes of SHA-256 of each coordinate."""
-    joined = b"".join([hashlib.sha256(x).digest()[:8] for x in coordinates])
-    return np.frombuffer(joined, dtype=">u8").astype(np.uint64)
-
-
 @batch_check(
     id="ec-debian-openssl",
     title="Debian's predictable OpenSSL",
@@ -112,7 +103,7 @@ def ec_debian_openssl(batch: EcBatch, context: Context) -> Iterator[tuple[int, V
     rows = [row for row, key in enumerate(batch.keys) if len(key.point) in lengths]
     coordinates = [batch.keys[row].point[1 : 1 + size] for row in rows]
     order = curve_order(batch.curve)
-    for hit in find_ec(batch.curve, coordinates, _digests(coordinates)):
+    for hit in find_ec(batch.curve, coordinates, batch.sha256_prefixes[rows]):
         key = batch.keys[rows[hit.row]]
         evidence = next(
             (

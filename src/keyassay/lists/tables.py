@@ -6,6 +6,7 @@ A table says which points it holds by its name and size alone; a file that does 
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -47,8 +48,9 @@ def steps(curve: str, size: int, multiplier: int = 1) -> StepTable:
         return step_table(found, base, size)
     path = _path(curve, size, multiplier)
     try:
-        data = path.read_bytes()
-        digest, body = data[:32], data[32:]
+        with path.open("rb") as file:
+            body = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        digest, body = body[:32], body[32:]
         if hashlib.sha256(body).digest() == digest:
             count, reach = np.frombuffer(body, dtype="<u8", count=2).tolist()
             tails = np.frombuffer(body, dtype="<u8", count=count, offset=16)
@@ -57,10 +59,10 @@ def steps(curve: str, size: int, multiplier: int = 1) -> StepTable:
     except (OSError, ValueError):
         pass
     made = step_table(found, base, size)
-    body = np.array([len(made.tails), made.size], dtype="<u8").tobytes()
-    body += made.tails.astype("<u8").tobytes() + made.indices.astype("<u4").tobytes()
+    fresh = np.array([len(made.tails), made.size], dtype="<u8").tobytes()
+    fresh += made.tails.astype("<u8").tobytes() + made.indices.astype("<u4").tobytes()
     with suppress(OSError):  # a closed cache folder costs time, not answers
-        write_atomically(path, hashlib.sha256(body).digest() + body)
+        write_atomically(path, hashlib.sha256(fresh).digest() + fresh)
     return made
 
 

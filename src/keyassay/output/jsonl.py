@@ -18,7 +18,7 @@ from keyassay.bulk.results import Result, Summary
 from keyassay.certificates.decoding import outline
 from keyassay.certificates.item import Item, Kind
 from keyassay.certificates.names import rfc4514, rfc4514_once
-from keyassay.certificates.public_key import EcPublicKey, PublicKey, RsaPublicKey
+from keyassay.certificates.public_key import EcPublicKey, PublicKey, RsaPublicKey, UnsupportedPublicKey
 from keyassay.findings import Finding
 from keyassay.output import Options
 from keyassay.output.values import error_text, evidence_fields, hex_number, key_fields
@@ -81,11 +81,16 @@ class Lines:
         if item.source != self._source:
             self._source = item.source
             self._source_quoted = quoted(item.source)
+        # the hash of an enumeration's member is a call: nearly all items are certificates
+        kind = '"certificate"' if item.kind is Kind.CERTIFICATE else _KINDS[item.kind]
+        key = item.key
         start = (
-            f'{{"source": {self._source_quoted}, "index": {item.index}, "kind": {_KINDS[item.kind]}, {_names(item)}, '
-            f'"sha256": {_digest(item.der)}, "spki_sha256": {_digest(item.spki)}, "key": {_key(item.key)}'
+            f'{{"source": {self._source_quoted}, "index": {item.index}, "kind": {kind}, {_names(item)}, '
+            f'"sha256": {_digest(item.der)}, "spki_sha256": {_digest(item.spki)}, "key": {_key(key)}'
         )
-        if result.findings or result.not_run or item.error is not None or item.notices or not item.assessed:
+        if result.findings or result.not_run or item.error is not None or item.notices:
+            return start + self._rest(result)
+        if key is None or type(key) is UnsupportedPublicKey:
             return start + self._rest(result)
         return start + self._clean
 
