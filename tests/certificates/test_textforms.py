@@ -141,6 +141,18 @@ def test_places_are_those_of_the_markers() -> None:
         (armoured(der()[:-5]), "length at byte 0 exceeds its surroundings"),
         (armoured(b"\x30" * 80_000), "no END within the 98,304 bytes that it may take"),
     ],
+    ids=[
+        "base64",
+        "other end",
+        "no end",
+        "begin",
+        "label",
+        "empty",
+        "pgp",
+        "unknown",
+        "cut",
+        "long",
+    ],
 )
 def test_a_damaged_block_is_one_record_and_reading_goes_on(block: bytes, reason: str) -> None:
     items = items_of(pem("a") + block + pem("z"))
