@@ -15,19 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from certificate_forms import der, errors, items_of, kinds, paths_of, pem, tarred
+from certificate_forms import der, errors, items_of, kinds, paths_of, pem, tarred, zipped
 from keyassay.certificates.limits import Limits
 from keyassay.certificates.reading import ReadOptions, read
 
 PACKERS = (gzip.compress, bz2.compress, lzma.compress)
-
-
-def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
 
 
 def sources(path: Path) -> list[tuple[str, str]]:

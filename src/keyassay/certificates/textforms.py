@@ -484,7 +484,7 @@ def json_text(data: bytes, source: Source, offset: int) -> bool:
     text = data.decode("latin-1")
     at = 3 if text.startswith("\xef\xbb\xbf") else 0
     documents: list[tuple[int, int, Any]] = []
-    deep: int | None = None
+    deep: list[int] = []
     while True:
         at = _SPACE.match(text, at).end()  # type: ignore[union-attr]  # it matches the empty string too
         if at >= len(text):
@@ -494,14 +494,16 @@ def json_text(data: bytes, source: Source, offset: int) -> bool:
         except ValueError:
             return False
         except RecursionError:
-            deep = at
-            break
+            # no way to its end but that of lines of JSON
+            deep.append(at)
+            at = text.find("\n", at) + 1 or len(text)
+            continue
         documents.append((at, stop, value))
         at = stop
     for start, stop, value in documents:
         _Document(data, start, stop, source, offset).take(value)
-    if deep is not None:
-        source.problem(offset + deep, f"JSON nested deeper than {source.limits.nesting}")
+    for start in deep:
+        source.problem(offset + start, f"JSON nested deeper than {source.limits.nesting}")
     return True
 
 
