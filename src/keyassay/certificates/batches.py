@@ -145,6 +145,9 @@ def group_keys(keys: Iterable[PublicKey | None]) -> list[tuple[KeyBatch[Any], ND
     Returns:
         (batch, positions of its rows in ``keys``), in order of first appearance.
     """
+    keys = list(keys)
+    if set(map(type, keys)) == {EcPublicKey} and len({key.curve for key in keys}) == 1:  # type: ignore[union-attr]
+        return [(EcBatch(keys), np.arange(len(keys)))]  # type: ignore[arg-type]
     groups: dict[tuple[str, Any], tuple[list[Any], list[int]]] = {}
     for position, key in enumerate(keys):
         if key is None or isinstance(key, UnsupportedPublicKey):

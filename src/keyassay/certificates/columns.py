@@ -153,21 +153,17 @@ def _time(it: _Walk, at: _Offsets, end: _Offsets) -> tuple[NDArray[np.int64], _O
     it.good &= short | ((tag == 0x18) & (stop - start == 15))
     # two places more in front of a UTCTime, so that both read YYYYMMDDHHMMSSZ; its century follows
     places = (np.where(short, start - 2, start)[:, None] + np.arange(15)).ravel()
-    octets = it.data.take(places, mode="clip").reshape(-1, 15)
-    digits = octets[:, :14].astype(np.int64) - 48
-    readable = (digits >= 0) & (digits <= 9)
-    readable[:, :2] |= short[:, None]
-    pairs = digits[:, ::2] * 10 + digits[:, 1::2]
-    century = np.where(short, np.where(pairs[:, 1] >= 50, 19, 20), pairs[:, 0])
-    year, month, day = century * 100 + pairs[:, 1], pairs[:, 2], pairs[:, 3]
-    it.good &= readable.all(axis=1) & (octets[:, 14] == ord("Z")) & (year >= 1) & (month >= 1) & (month <= 12)
-    it.good &= (pairs[:, 4] < 24) & (pairs[:, 5] < 60)
-    months = np.where(it.good, (year - 1970) * 12 + month - 1, 0)
-    days = months.astype("M8[M]").astype("M8[D]").astype(np.int64)
-    following = (months + 1).astype("M8[M]").astype("M8[D]").astype(np.int64)
-    it.good &= (day >= 1) & (days + day - 1 < following)
-    seconds = (days + day - 1) * 86_400 + pairs[:, 4] * 3600 + pairs[:, 5] * 60 + np.minimum(pairs[:, 6], 59)
-    return seconds, stop
+    octets = it.data.take(places, mode="clip").reshape(-1, 15).T
+    digits = octets[:14] - np.uint8(48)  # what is no digit becomes 10 and more
+    readable = digits <= 9
+    it.good &= readable[2:].all(axis=0) & (short | (readable[0] & readable[1])) & (octets[14] == ord("Z"))
+    first, year, month, day, hour, minute, second = (digits[::2] * np.uint8(10) + digits[1::2]).astype(np.int64)
+    year += 100 * np.where(short, np.where(year >= 50, 19, 20), first)
+    it.good &= (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1) & (hour < 24) & (minute < 60)
+    months = np.where(it.good, (year - 1970) * 12 + month - 1, 0).astype("M8[M]")
+    days = months.astype("M8[D]").astype(np.int64) + day - 1
+    it.good &= (day <= 28) | (days < (months + 1).astype("M8[D]").astype(np.int64))
+    return days * 86_400 + hour * 3600 + minute * 60 + np.minimum(second, 59), stop
 
 
 def _signature_algorithms(it: _Walk, at: _Offsets, end: _Offsets) -> list[str]:
