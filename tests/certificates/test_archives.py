@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from certificate_forms import der, errors, items_of, kinds, paths_of, pem, tarred, zipped
+from keyassay.certificates import reading
 from keyassay.certificates.limits import Limits
 from keyassay.certificates.reading import ReadOptions, read
 
@@ -74,6 +75,14 @@ def test_very_long_names_are_read(tmp_path: Path) -> None:
             archive.addfile(info, io.BytesIO(pem()))
         (tmp_path / "a.tar").write_bytes(buffer.getvalue())
         assert sources(tmp_path / "a.tar") == [(f"a.tar!{name}", "certificate")]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_empty_members_are_records_and_hide_nothing(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "CHUNK", 700)
+    items = items_of(tarred({"a.pem": b"", "b.pem": pem(), "c.pem": b"", "d.pem": b"", "e.pem": pem("e")}, mode))
+    assert kinds(items) == ["unreadable", "certificate", "unreadable", "unreadable", "certificate"]
+    assert errors(items)[0] == "empty"
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

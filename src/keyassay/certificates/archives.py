@@ -66,16 +66,15 @@ class Packed(io.RawIOBase):
 
     def __init__(self, head: bytes, file: Readable, progress: Callable[[int], None] | None = None) -> None:
         super().__init__()
-        self._head = head
+        self._head = io.BytesIO(head)
         self._file = file
         self.progress = progress
         self.used = 0
 
     def read(self, count: int = -1) -> bytes:
         count = _PIECE if count < 0 else count
-        if self._head:
-            data, self._head = self._head[:count], self._head[count:]
-        else:
+        data = self._head.read(count)
+        if not data and count:
             data = self._file.read(count)
             if self.progress is not None:
                 self.progress(len(data))
@@ -144,7 +143,7 @@ class _Decompressed:
         self._engine = new()
 
     def read(self, count: int) -> bytes:
-        while True:
+        while count:  # asked for nothing, a decompressor takes input without end
             rest = b""
             if self._engine.eof:
                 rest = self._engine.unused_data
@@ -160,6 +159,7 @@ class _Decompressed:
             data = self._engine.decompress(rest, count)
             if data:
                 return data
+        return b""
 
 
 def foreign_kind(head: bytes) -> str:
@@ -312,7 +312,7 @@ class _TarFile:
         self.left = size
 
     def read(self, count: int) -> bytes:
-        data = self._stream.read(min(count, self.left))
+        data = self._stream.read(min(count, self.left)) if self.left else b""
         self.left -= len(data)
         if not data and self.left and count:
             self.left = 0
