@@ -155,7 +155,9 @@ def test_damaged_tar_archives_are_records() -> None:
         lying[second + 124 : second + 136] = size
         lying[second + 148 : second + 156] = b" " * 8
         lying[second + 148 : second + 156] = b"%06o\0 " % sum(lying[second : second + 512])
-        assert kinds(items_of(bytes(lying))) == ["certificate", "unreadable"], size
+        found = kinds(items_of(bytes(lying)))
+        assert found[0] == "certificate"
+        assert found.count("unreadable") == 1
 
 
 def test_the_number_of_members_is_bounded() -> None:
@@ -181,6 +183,17 @@ def test_archives_in_archives_end_at_the_limit_of_nesting() -> None:
     (item,) = items_of(data, ReadOptions(limits=Limits(nesting=3)))
     assert item.source == "-!x!x!x"
     assert item.error == "archives are nested deeper than 3"
+
+
+@pytest.mark.parametrize("pack", PACKERS, ids=["gzip", "bzip2", "xz"])
+def test_what_comes_before_damage_is_read(pack) -> None:
+    data = pem() + pem("b")[:200] + os.urandom(3_000_000)
+    packed = pack(data)
+    for cut in (packed[:-1_000], packed[:-1_000] + bytes(1_000), packed[:2_000_000] + b"x" + packed[2_000_001:]):
+        for nested in (cut, tarred({"a": cut})):
+            items = items_of(nested)
+            assert items[0].der == der()
+            assert items[-1].error is not None
 
 
 @pytest.mark.parametrize("pack", PACKERS, ids=["gzip", "bzip2", "xz"])

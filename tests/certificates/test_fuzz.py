@@ -240,3 +240,17 @@ def test_where_chunks_end_makes_no_difference_to_damaged_text(seed: tuple[str, b
     whole = raw_items(data, options)
     with chunks_of(97):
         assert raw_items(data, options) == whole
+
+
+@given(damaged(["zip", "tar", "tar.gz", "tar.bz2", "tar.xz", "gzip", "bzip2", "xz", "der twice", "keytool.jks"]))
+@THOROUGH
+def test_where_chunks_end_makes_no_difference_to_damaged_archives(seed: tuple[str, bytes]) -> None:
+    _, data = seed
+
+    def found() -> tuple[list[RawItem], bool]:
+        items = raw_items(data)
+        return [raw for raw in items if raw.error is None], any(raw.error for raw in items)
+
+    whole = found()
+    with chunks_of(600):
+        assert found() == whole

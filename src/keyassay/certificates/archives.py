@@ -111,21 +111,27 @@ class Budget:
 
 
 class _Expanded:
-    """A decompressed stream that accounts for what it gives; damage is an ``ArchiveError``."""
+    """A decompressed stream that accounts for what it gives; damage is an ``ArchiveError``, at every later read too."""
 
     def __init__(self, stream: Readable, *budgets: Budget) -> None:
-        self._stream = stream
+        # where there is a choice, one that gives what comes before damage instead of losing it
+        self._read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
         self._budgets = budgets
+        self._failure: ArchiveError | None = None
 
     def read(self, count: int) -> bytes:
+        if self._failure is not None:
+            raise self._failure
         try:
-            data = self._stream.read(min(count, _PIECE))
-        except ArchiveError:
+            data = self._read(min(count, _PIECE))
+            for budget in self._budgets:
+                budget.spend(len(data))
+        except ArchiveError as error:
+            self._failure = error
             raise
         except Exception as error:  # decompressors raise many kinds for hostile input
-            raise ArchiveError(f"damaged or not supported: {error}") from error
-        for budget in self._budgets:
-            budget.spend(len(data))
+            self._failure = ArchiveError(f"damaged or not supported: {error}")
+            raise self._failure from error
         return data
 
 
@@ -310,12 +316,13 @@ class _TarFile:
     def __init__(self, stream: Readable, size: int) -> None:
         self._stream = stream
         self.left = size
+        self._truncated = False
 
     def read(self, count: int) -> bytes:
         data = self._stream.read(min(count, self.left)) if self.left else b""
         self.left -= len(data)
-        if not data and self.left and count:
-            self.left = 0
+        if self._truncated or (not data and self.left and count):
+            self.left, self._truncated = 0, True
             raise ArchiveError("truncated tar archive")
         return data
 

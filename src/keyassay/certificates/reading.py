@@ -211,6 +211,7 @@ def _stream(
             for items in _plain(head, file, source, progress):
                 found = found or bool(items)
                 yield items
+            _read(file, 1)  # what ended too early says so now
     except archives.ArchiveError as error:
         source.problem(source.place, str(error))
     except OSError as error:
@@ -257,14 +258,34 @@ def _archive(
 
 
 def _read(file: archives.Readable, count: int, progress: object = None) -> bytes:
-    """Up to ``count`` bytes, fewer only at the end."""
-    parts = []
-    while count > 0 and (part := file.read(count)):
+    """Up to ``count`` bytes, fewer only at the end, or before damage, which is told at the next call.
+
+    Raises:
+        ArchiveError: damage where nothing could be read.
+    """
+    parts: list[bytes] = []
+    while count > 0:
+        try:
+            part = file.read(count)
+        except archives.ArchiveError:
+            if parts:
+                break
+            raise
+        if not part:
+            break
         parts.append(part)
         count -= len(part)
         if callable(progress):
             progress(len(part))
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _rest(file: archives.Readable, count: int, progress: object) -> bytes:
+    """The same where something has been read before: damage is told at the end."""
+    try:
+        return _read(file, count, progress)
+    except archives.ArchiveError:
+        return b""
 
 
 def _plain(head: bytes, file: archives.Readable, source: Source, progress: object) -> Iterator[list[RawItem]]:
@@ -277,7 +298,7 @@ def _plain(head: bytes, file: archives.Readable, source: Source, progress: objec
     whole = bool(letters) or head[:4] in (keystores.JKS_MAGIC, keystores.JCEKS_MAGIC)
     as_json = not whole and textforms.reads_as_json(head)
     if whole or as_json:
-        head += _read(file, most + 1 - len(head), progress)
+        head += _rest(file, most + 1 - len(head), progress)
         if len(head) > most and whole:
             source.problem(0, f"more than the {most:,} bytes of a file that has to be read whole")
             return
@@ -323,10 +344,15 @@ def _whole_text(text: bytes, source: Source) -> None:
 
 def _text(head: bytes, file: archives.Readable, source: Source, progress: object) -> Iterator[list[RawItem]]:
     """Text in chunks: what is complete is taken, the rest waits for the next chunk, twice as much each time."""
+    reader = textforms.TextReader(source)
     if len(head) < CHUNK:
+        try:
+            _read(file, 1)
+        except archives.ArchiveError:
+            reader.scan(head, last=False)  # what the damage has cut is told by it
+            raise
         _whole_text(head, source)
         return
-    reader = textforms.TextReader(source)
     buffer = head
     whole = False
     while not whole:
@@ -354,7 +380,7 @@ def _der(buffer: bytes, file: archives.Readable, source: Source, progress: objec
     """DER structures one after another."""
     most = source.limits.file_bytes
     if buffer[1] == 0x80:
-        buffer += _read(file, most + 1 - len(buffer), progress)
+        buffer += _rest(file, most + 1 - len(buffer), progress)
         if len(buffer) <= most and keystores.container_of(buffer, ""):
             source.der(0, "", buffer)
         else:
