@@ -9,6 +9,7 @@ import lzma
 import os
 import subprocess
 import tarfile
+import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
@@ -85,9 +86,20 @@ def test_empty_members_are_records_and_hide_nothing(mode: str, monkeypatch: pyte
     assert errors(items)[0] == "empty"
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_methods_of_zip(method: int) -> None:
-    assert kinds(items_of(zipped({"a": pem(), "b/": b""}, method))) == ["certificate"]
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_methods_of_zip_and_their_bombs(method: int) -> None:
+    data = zipped({"a": pem(), "b/": b"", "c": bytes(50_000_000)}, method)
+    tracemalloc.start()
+    found = kinds(items_of(data))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == ["certificate"] + ["unreadable"] * (method != zipfile.ZIP_STORED)
+    assert peak < len(data) + 30_000_000
+
+
+def test_other_methods_of_zip_are_records() -> None:
+    items = items_of(zipped({"a": pem()}, zipfile.ZIP_LZMA))
+    assert errors(items) == ["damaged or not supported: compression method 14"]
 
 
 def test_encrypted_members_are_records(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import lzma
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Protocol, cast
@@ -117,21 +118,21 @@ class _Expanded:
         # where there is a choice, one that gives what comes before damage instead of losing it
         self._read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
         self._budgets = budgets
-        self._failure: ArchiveError | None = None
+        self._failure = ""
 
     def read(self, count: int) -> bytes:
-        if self._failure is not None:
-            raise self._failure
+        if self._failure:
+            raise ArchiveError(self._failure)
         try:
             data = self._read(min(count, _PIECE))
             for budget in self._budgets:
                 budget.spend(len(data))
         except ArchiveError as error:
-            self._failure = error
+            self._failure = str(error)
             raise
         except Exception as error:  # decompressors raise many kinds for hostile input
-            self._failure = ArchiveError(f"damaged or not supported: {error}")
-            raise self._failure from error
+            self._failure = f"damaged or not supported: {error}"
+            raise ArchiveError(self._failure) from error
         return data
 
 
@@ -277,15 +278,31 @@ def _zip_members(
             yield Member(entry.filename, error="encrypted: keyassay reads no encrypted archives"), budget
             continue
         try:
-            opened = archive.open(entry)
+            opened, stream = _opened(archive, entry)
         except Exception as error:  # noqa: BLE001  as above
             yield Member(entry.filename, error=f"damaged or not supported: {error}"), budget
             continue
         with opened:
             own = Budget(limits, partial(getattr, entry, "compress_size"), "")
-            yield Member(entry.filename, _Expanded(opened, own, budget)), budget
+            yield Member(entry.filename, _Expanded(stream, own, budget)), budget
         if progress is not None:
             progress(entry.compress_size)
+
+
+def _opened(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> tuple[zipfile.ZipExtFile, Readable]:
+    """What has to be closed, and the stream of a member.
+
+    Of all methods ``zipfile`` bounds only the output of deflate.
+    """
+    if entry.compress_type == zipfile.ZIP_BZIP2:
+        packed = copy(entry)
+        packed.compress_type, packed.file_size, packed.CRC = zipfile.ZIP_STORED, entry.compress_size, None  # type: ignore[assignment]
+        opened = cast("zipfile.ZipExtFile", archive.open(packed))
+        return opened, _Decompressed(bz2.BZ2Decompressor, opened)
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ArchiveError(f"compression method {entry.compress_type}")
+    opened = cast("zipfile.ZipExtFile", archive.open(entry))
+    return opened, opened
 
 
 # tar
