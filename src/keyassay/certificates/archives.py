@@ -29,6 +29,8 @@ _PIECE = 1 << 20
 _SPOOLED = 64 << 20
 #: packed bytes handed to a decompressor at once; small, because what follows a stream's end is copied
 _PACKED = 8192
+#: bytes asked of a decompressor at once; what it has made of them is lost if it meets damage in these
+_UNPACKED = 4096
 #: bytes that one xz stream may ask for its dictionary (xz -9 takes 65 MiB)
 _XZ_MEMORY = 256 << 20
 #: formats that are known but not read
@@ -75,10 +77,11 @@ class Packed(io.RawIOBase):
     def read(self, count: int = -1) -> bytes:
         count = _PIECE if count < 0 else count
         data = self._head.read(count)
-        if not data and count:
-            data = self._file.read(count)
+        if len(data) < count:
+            more = self._file.read(count - len(data))
             if self.progress is not None:
-                self.progress(len(data))
+                self.progress(len(more))
+            data += more
         self.used += len(data)
         return data
 
@@ -118,13 +121,21 @@ class _Expanded:
         # where there is a choice, one that gives what comes before damage instead of losing it
         self._read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
         self._budgets = budgets
+        self._ready = b""
         self._failure = ""
 
     def read(self, count: int) -> bytes:
+        if not self._ready and count:
+            self._ready = self._next()
+        data, self._ready = self._ready[:count], self._ready[count:]
+        return data
+
+    def _next(self) -> bytes:
+        """What a decompressor gives in one piece of constant size, so that nobody's way of asking matters."""
         if self._failure:
             raise ArchiveError(self._failure)
         try:
-            data = self._read(min(count, _PIECE))
+            data = self._read(_UNPACKED)
             for budget in self._budgets:
                 budget.spend(len(data))
         except ArchiveError as error:
