@@ -199,9 +199,9 @@ def test_archives_in_archives_end_at_the_limit_of_nesting() -> None:
 
 @pytest.mark.parametrize("pack", PACKERS, ids=["gzip", "bzip2", "xz"])
 def test_what_comes_before_damage_is_read(pack) -> None:
-    data = pem() + pem("b")[:200] + os.urandom(3_000_000)
+    data = pem() + pem("b")[:200] + os.urandom(1_200_000)
     packed = pack(data)
-    for cut in (packed[:-1_000], packed[:-1_000] + bytes(1_000), packed[:2_000_000] + b"x" + packed[2_000_001:]):
+    for cut in (packed[:-1_000], packed[:-1_000] + bytes(1_000), packed[:1_000_000] + b"x" + packed[1_000_001:]):
         for nested in (cut, tarred({"a": cut})):
             items = items_of(nested)
             assert items[0].der == der()
