@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -92,6 +95,17 @@ def test_a_negative_serial_number_is_read_with_a_notice() -> None:
     assert found.signed.serial_number == -123
     assert "the serial number is negative" in found.notices
     assert isinstance(found.key, EcPublicKey)
+
+
+def test_the_strict_parsers_warnings_stay_off_standard_error(tmp_path: Path) -> None:
+    (tmp_path / "a.der").write_bytes(operated(der(), serial=b"\x02\x01\x85"))
+    program = "import sys; from keyassay.cli.main import run; sys.exit(run(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "scan", "--no-fleet", "--profile", "aws", tmp_path / "a.der"],
+        capture_output=True,
+        check=True,
+    )
+    assert done.stderr == b""
 
 
 @pytest.mark.parametrize(
