@@ -51,14 +51,7 @@ class DebianEcKey(EcPrivateKey):
         return self.d in (d, curve_order(subject.curve) - d)
 
     def describe(self) -> Mapping[str, Value]:
-        stream = self.stream
-        return {
-            "proof": "key made again",
-            "list": self.list_name,
-            "arch": stream.arch,
-            "state": stream.state,
-            "pid": stream.pid,
-        }
+        return {"proof": "key made again", "list": self.list_name, **self.stream.fields}
 
     def steps(self, subject: PublicKey | Item) -> list[Step]:
         assert isinstance(subject, EcPublicKey)

@@ -52,19 +52,14 @@ class DebianRsaKey(Factor):
         return key.modulus == subject.modulus and self.factor in (key.first, key.second)
 
     def describe(self) -> Mapping[str, Value]:
-        stream = self.stream
-        return {
-            "proof": "key made again",
-            "list": self.list_name,
-            "arch": stream.arch,
-            "state": stream.state,
-            "pid": stream.pid,
-        }
+        return {"proof": "key made again", "list": self.list_name, **self.stream.fields}
 
     def secrets(self) -> Mapping[str, Value]:
         return {**super().secrets(), "blocks": list(self.blocks)}
 
     def steps(self, subject: PublicKey | Item) -> list[Step]:
+        assert isinstance(subject, RsaPublicKey)
+        digest = number_digest(subject.modulus).hex()
         stream = self.stream
         start = {
             "rnd": "a readable ~/.rnd",
@@ -78,14 +73,9 @@ class DebianRsaKey(Factor):
                 f"A vulnerable OpenSSL on platform {stream.arch}, as process {stream.pid}, with {start}, makes this "
                 f"key: its generator's blocks {first} and {second} became p and q"
             ),
-            Step("`keyassay lists find` names the same stream for the modulus", _find_command(subject)),
+            Step("`keyassay lists find` names the same stream for the modulus", f"keyassay lists find {digest}"),
             *super().steps(subject),
         ]
-
-
-def _find_command(subject: PublicKey | Item) -> str:
-    assert isinstance(subject, RsaPublicKey)
-    return f"keyassay lists find {number_digest(subject.modulus).hex()}"
 
 
 @batch_check(

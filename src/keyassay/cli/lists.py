@@ -263,8 +263,7 @@ def find(hashes: tuple[str, ...], as_json: bool) -> int:
     for (digest, name, stream), word in zip(building.find(map(bytes.fromhex, wanted)), wanted, strict=True):
         matches: list[dict[str, Any]] = []
         if stream is not None:
-            where = {"arch": stream.arch, "state": stream.state, "pid": stream.pid}
-            matches.append({"list": name, "stream": where, "source": None, "key_type": None})
+            matches.append({"list": name, "stream": stream.fields, "source": None, "key_type": None})
         matches.extend(
             {"list": one.list_name, "stream": None, "source": one.source, "key_type": one.key_type}
             for one in known.find(digest)

@@ -50,8 +50,13 @@ class Stream:
         arch, state = divmod(start, len(STATES))
         return cls(ARCHS[arch], STATES[state], pid)
 
+    @property
+    def fields(self) -> dict[str, str | int]:
+        """The stream as evidence shows it."""
+        return {"arch": self.arch, "state": self.state, "pid": self.pid}
+
     def __str__(self) -> str:
-        return f"arch={self.arch} state={self.state} pid={self.pid}"
+        return " ".join(f"{name}={value}" for name, value in self.fields.items())
 
 
 @dataclass(frozen=True, slots=True)
