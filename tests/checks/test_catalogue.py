@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from keyassay.bulk.deep import examine_deeply
 from keyassay.bulk.fleet import fleet_of
 from keyassay.bulk.results import Settings
 from keyassay.bulk.scan import Plan, assess_items
@@ -40,6 +41,7 @@ from keyassay.keymath.factoring import primes_below
 from vectors_of_checks import FOLDER, Case, cases, cases_of
 
 CHECKS = catalogue()
+DEEP_SECONDS = 120.0  # budget of a vector of profile deep; most end long before
 NOW = 1_790_000_000  # 2026-09-21, so that no vector's validity depends on the day of the test
 
 
@@ -58,6 +60,12 @@ def findings(check: Check, items: tuple[Item, ...] | list[Item], profile: Profil
             if isinstance(batch.keys[0], check.metadata.applies_to)
             for row, verdict in check.find(batch, context)
         ]
+    if profile is Profile.DEEP and check.deep_steps:
+        for position, item in enumerate(items):
+            if item.key is not None and position not in {row for _, row, _ in pairs}:
+                deep, _ = examine_deeply(item.key, [check], context, DEEP_SECONDS)
+                found.setdefault(position, []).extend(deep)
+        found = {position: rows for position, rows in found.items() if rows}
     for item, position, verdict in pairs:
         subject = item if check.shape == "certificate" or item.key is None else item.key
         found.setdefault(position, []).append(check.finding(subject, verdict))

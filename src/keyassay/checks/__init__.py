@@ -12,7 +12,8 @@ Four shapes, by what the check looks at (all return ``Verdict``; the engine veri
 - ``certificate_check``: one item with its names, validity and signature, ``(items, context)`` likewise.
 - ``fleet_check``: the whole run, ``(fleet, context)`` likewise; rows are ordinals of items in the run.
 
-A check of keys whose answer falls out of a fleet check's work has a second way to it, ``@check.in_fleet``.
+A check of keys whose answer falls out of a fleet check's work has a second way to it, ``@check.in_fleet``. What costs
+seconds a key is a step of profile ``deep``, ``@check.deeper(...)``, ``(key, effort) -> Verdict | None``.
 
 Checks never import each other: an overlap is declared by ``explained_by`` (a finding of those checks on the same
 item makes this check's finding superfluous). Work that several checks need is a shared column of the batch.
@@ -129,6 +130,63 @@ class Metadata:
         return self.reason_code.startswith(REASON_PREFIX + "CVE-")
 
 
+class BudgetSpentError(Exception):
+    """A deep step has used up its time. Raised by ``Effort.reached`` for the engine alone; steps let it pass."""
+
+
+@dataclass(slots=True)
+class Effort:
+    """What one deep step may spend on one key, and how far it has come.
+
+    Attributes:
+        context: as for checks.
+        deadline: the step ends when this process has used that many CPU seconds (``time.process_time``).
+        start: units of work that an earlier run did on this key; a step that resumes goes on after them.
+        done, total, unit: how far the step is ("40 of 74 curves"), as it said last.
+        known_primes: factors of other keys of the run, for steps that try them.
+    """
+
+    context: Context
+    deadline: float = float("inf")
+    start: int = 0
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    known_primes: Sequence[int] = ()
+
+    def reached(self, done: int, total: int, unit: str) -> None:
+        """Say how far the step is. A step does so at least once a second, and whenever it could stop.
+
+        Raises:
+            BudgetSpentError: the time is over.
+        """
+        self.done, self.total, self.unit = done, total, unit
+        if time.process_time() >= self.deadline:
+            raise BudgetSpentError
+
+
+@dataclass(frozen=True, slots=True)
+class DeepStep:
+    """One step of profile deep.
+
+    Attributes:
+        check_id: the check whose findings it makes.
+        name: a few words for reports, unique within the check ("ECM, 11-bit bounds").
+        stage: place in the order of all steps, 1 (cheapest, likeliest) to 7; within a stage by ``seconds``.
+        seconds: CPU of the least piece of work at 2048 bits: with less time than that left the step is not started.
+            Grows with the size to the power 2.5.
+        applies: whether the step can find anything for a key, at no cost; "" or the reason why not.
+        run: the step itself.
+    """
+
+    check_id: str
+    name: str
+    stage: int
+    seconds: float
+    applies: Callable[[Any], str]
+    run: Callable[[Any, Effort], Verdict | None]
+
+
 B = TypeVar("B")
 Rows = NDArray[np.intp]
 Found = Iterator[tuple[int, Verdict]]
@@ -148,6 +206,8 @@ class Check(Generic[B]):
     screens: list[Callable[[Any, Context], Rows]] = field(default_factory=list)
     #: shape "key" only: the fleet check that does the work by the way, and how its results are read.
     fleet_parts: list[tuple[str, FleetPart]] = field(default_factory=list)
+    #: shape "key" only: what profile deep adds, key by key, within a budget.
+    deep_steps: list[DeepStep] = field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -174,6 +234,21 @@ class Check(Generic[B]):
 
         def declare(function: FleetPart) -> FleetPart:
             self.fleet_parts.append((leader, function))
+            return function
+
+        return declare
+
+    def deeper(
+        self, name: str, *, stage: int, seconds: float, applies: Callable[[Any], str] = lambda _key: ""
+    ) -> Callable[[Callable[[Any, Effort], Verdict | None]], Callable[[Any, Effort], Verdict | None]]:
+        """Decorator: a step of profile deep; keywords are ``DeepStep``'s fields.
+
+        The function gets one key of a type in ``applies_to`` and its ``Effort``, and returns a verdict or None. The
+        engine runs it on keys that nothing else has broken, in the order of stages, until the budget is spent.
+        """
+
+        def declare(function: Callable[[Any, Effort], Verdict | None]) -> Callable[[Any, Effort], Verdict | None]:
+            self.deep_steps.append(DeepStep(self.id, name, stage, seconds, applies, function))
             return function
 
         return declare

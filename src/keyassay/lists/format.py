@@ -66,16 +66,19 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
+        Kind("rsa-512", bits=512, confirmed=False),
         Kind("rsa-1024", bits=1024),
         Kind("rsa-2048", bits=2048),
+        Kind("rsa-3072", bits=3072),
+        Kind("rsa-4096", bits=4096),
         Kind("ec-p256", curve="P-256"),
         Kind("ec-p384", curve="P-384"),
         Kind("ec-p521", curve="P-521", confirmed=False),
         Kind("ec-secp256k1", curve="secp256k1", confirmed=False),
     )
 }
-#: start-up states that the shipped lists hold
-LISTED_STATES = ("rnd", "nornd", "noreadrnd")
+#: start-up states that complete lists hold
+LISTED_STATES = ("rnd", "nornd", "noreadrnd", "direct")
 
 
 @dataclass(frozen=True, slots=True)
