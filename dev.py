@@ -205,7 +205,7 @@ def lock() -> None:
     common = [program, "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-emit-index-url",
               "--no-annotate", "--no-header", "--python-version", "3.11", "--upgrade"]  # fmt: skip
     variables = for_installer()
-    run(*common, "pyproject.toml", "--group", "dev", "-o", REQUIREMENTS / "dev.txt", env=variables)
+    run(*common, "pyproject.toml", "--extra", "server", "--group", "dev", "-o", REQUIREMENTS / "dev.txt", env=variables)
     run(*common, REQUIREMENTS / "peers.in", "-o", REQUIREMENTS / "peers.txt", env=variables)
     run(*common, REQUIREMENTS / "uv.in", "-o", REQUIREMENTS / "uv.txt", env=variables)
 
