@@ -31,7 +31,8 @@ PEERS = ROOT / ".venv-peers"
 REQUIREMENTS = ROOT / "requirements"
 PYTHON = VENV / "bin" / "python"
 #: program that a test or a proof runs -> Debian package that has it
-PROGRAMS = {"openssl": "openssl", "bc": "bc", "ssh-keygen": "openssh-client", "chromium": "chromium"}
+PROGRAMS = {"openssl": "openssl", "bc": "bc", "ssh-keygen": "openssh-client", "chromium": "chromium",
+            "pg_ctlcluster": "postgresql"}  # fmt: skip
 
 NETWORK = "packages come from the package index that pip is configured for; is there a connection to it?"
 

@@ -1,0 +1,1 @@
+"""Numbered migrations, alembic's; ``upgrading`` runs them."""

@@ -1,0 +1,311 @@
+"""All tables, in one picture; numbered migrations bring a database here (a test compares the two).
+
+Conventions: times are milliseconds since 1970-01-01 UTC; ids, names and states are text as the API shows them; every
+row of a resource carries the account that owns it, and every query names the account. JSON columns hold what is
+returned as it was given, and nothing that is searched.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects import sqlite
+
+METADATA = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+#: a number of 64 bits that SQLite accepts as the name of its row id
+Serial = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
+
+
+def _owner() -> Column[str]:
+    """The account that a row belongs to; accounts are never deleted while they own anything."""
+    return Column("account_id", String(12), ForeignKey("accounts.id"), primary_key=True)
+
+
+# The server itself
+
+#: one row: secrets of the database, the feed's epoch and its last revision (locked last in a transaction)
+server = Table(
+    "server",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("epoch", String(32), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("token_secret", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+accounts = Table(
+    "accounts",
+    METADATA,
+    Column("id", String(12), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("registration_code", String(64)),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+access_keys = Table(
+    "access_keys",
+    METADATA,
+    Column("id", String(128), primary_key=True),
+    Column("account_id", String(12), ForeignKey("accounts.id"), nullable=False, index=True),
+    Column("role", String(16), nullable=False),
+    Column("sealed_secret", LargeBinary, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+#: what changed, in commit order: the audit trail for people, the feed for gates
+changes = Table(
+    "changes",
+    METADATA,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("account_id", String(12), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("resource_type", String(32), nullable=False),
+    Column("resource_id", Text, nullable=False),
+    Column("details", JSON, nullable=False),
+    Index("ix_changes_account_revision", "account_id", "revision"),
+)
+
+#: who does a piece of work that only one may do; ``fence`` rises with every taking
+leases = Table(
+    "leases",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+# Certificates
+
+certificates = Table(
+    "certificates",
+    METADATA,
+    _owner(),
+    Column("id", String(64), primary_key=True),
+    Column("status", String(20), nullable=False),
+    Column("mode", String(10), nullable=False),
+    Column("der", LargeBinary, nullable=False),
+    Column("spki_digest", LargeBinary(32), nullable=False),
+    Column("ca_certificate_id", String(64)),
+    Column("not_before", BigInteger, nullable=False),
+    Column("not_after", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("modified_at", BigInteger, nullable=False),
+    Column("customer_version", Integer, nullable=False),
+    Column("generation_id", String(36), nullable=False),
+    Column("previous_owner", String(12)),
+    # of the latest transfer, pending while the status says so
+    Column("transfer_target", String(12)),
+    Column("transfer_message", Text),
+    Column("transferred_at", BigInteger),
+    Column("accepted_at", BigInteger),
+    Column("rejected_at", BigInteger),
+    Column("reject_reason", Text),
+    Index("ix_certificates_account_created", "account_id", "created_at", "id"),
+    Index("ix_certificates_account_status", "account_id", "status", "id"),
+    Index("ix_certificates_ca", "account_id", "ca_certificate_id", "created_at", "id"),
+    Index("ix_certificates_id", "id"),
+    Index("ix_certificates_spki", "account_id", "spki_digest"),
+    Index("ix_certificates_transfer", "transfer_target", "status", "transferred_at", "id"),
+)
+
+#: transfers that ended, so that a late cancellation or rejection is told from one of an unknown certificate
+ended_transfers = Table(
+    "ended_transfers",
+    METADATA,
+    Column("certificate_id", String(64), primary_key=True),
+    Column("source_account", String(12), primary_key=True),
+    Column("target_account", String(12), nullable=False),
+    Column("accepted_at", BigInteger, nullable=False),
+)
+
+authorities = Table(
+    "authorities",
+    METADATA,
+    _owner(),
+    Column("id", String(64), primary_key=True),
+    Column("status", String(20), nullable=False),
+    Column("mode", String(10), nullable=False),
+    Column("der", LargeBinary, nullable=False),
+    Column("subject_digest", LargeBinary(32), nullable=False),
+    Column("spki_digest", LargeBinary(32), nullable=False),
+    Column("auto_registration", Boolean, nullable=False),
+    Column("registration_config", JSON),
+    Column("not_before", BigInteger, nullable=False),
+    Column("not_after", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("modified_at", BigInteger, nullable=False),
+    Column("customer_version", Integer, nullable=False),
+    Column("generation_id", String(36), nullable=False),
+    Index("ix_authorities_account_created", "account_id", "created_at", "id"),
+    Index("ix_authorities_subject", "account_id", "subject_digest"),
+    Index("ix_authorities_id", "id"),
+)
+
+#: the account's own authority: what it issues with; the newest active one issues, older ones still sign CRLs
+issuers = Table(
+    "issuers",
+    METADATA,
+    _owner(),
+    Column("id", String(64), primary_key=True),
+    Column("der", LargeBinary, nullable=False),
+    Column("sealed_key", LargeBinary),
+    Column("key_reference", Text),
+    Column("active", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+# Things
+
+thing_types = Table(
+    "thing_types",
+    METADATA,
+    _owner(),
+    Column("name", String(128), primary_key=True),
+    Column("id", String(36), nullable=False),
+    Column("properties", JSON, nullable=False),
+    Column("deprecated_at", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+things = Table(
+    "things",
+    METADATA,
+    _owner(),
+    Column("name", String(128), primary_key=True),
+    Column("id", String(36), nullable=False),
+    Column("type_name", String(128)),
+    Column("attributes", JSON, nullable=False),
+    Column("billing_group", String(128)),
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_things_account_type", "account_id", "type_name", "name"),
+)
+
+#: attributes once more, one a row, for ListThings by attribute
+thing_attributes = Table(
+    "thing_attributes",
+    METADATA,
+    _owner(),
+    Column("thing_name", String(128), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("value", Text, nullable=False),
+    Index("ix_thing_attributes_value", "account_id", "name", "value", "thing_name"),
+)
+
+thing_groups = Table(
+    "thing_groups",
+    METADATA,
+    _owner(),
+    Column("name", String(128), primary_key=True),
+    Column("id", String(36), nullable=False),
+    Column("parent_name", String(128)),
+    Column("root_name", String(128), nullable=False),
+    Column("properties", JSON, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_thing_groups_parent", "account_id", "parent_name", "name"),
+)
+
+thing_group_members = Table(
+    "thing_group_members",
+    METADATA,
+    _owner(),
+    Column("group_name", String(128), primary_key=True),
+    Column("thing_name", String(128), primary_key=True),
+    Column("added_at", BigInteger, nullable=False),
+    Index("ix_thing_group_members_thing", "account_id", "thing_name", "added_at", "group_name"),
+)
+
+thing_principals = Table(
+    "thing_principals",
+    METADATA,
+    _owner(),
+    Column("thing_name", String(128), primary_key=True),
+    Column("certificate_id", String(64), primary_key=True),
+    Column("exclusive", Boolean, nullable=False),
+    Column("attached_at", BigInteger, nullable=False),
+    Index("ix_thing_principals_certificate", "account_id", "certificate_id", "thing_name"),
+)
+
+# Policies
+
+policies = Table(
+    "policies",
+    METADATA,
+    _owner(),
+    Column("name", String(128), primary_key=True),
+    Column("default_version", Integer, nullable=False),
+    Column("last_version", Integer, nullable=False),
+    Column("generation_id", String(36), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("modified_at", BigInteger, nullable=False),
+    Index("ix_policies_account_created", "account_id", "created_at", "name"),
+)
+
+policy_versions = Table(
+    "policy_versions",
+    METADATA,
+    _owner(),
+    Column("policy_name", String(128), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+#: ``target`` is an ARN's resource part: "cert/ID" or "thinggroup/NAME"
+policy_attachments = Table(
+    "policy_attachments",
+    METADATA,
+    _owner(),
+    Column("target", String(200), primary_key=True),
+    Column("policy_name", String(128), primary_key=True),
+    Column("attached_at", BigInteger, nullable=False),
+    Index("ix_policy_attachments_policy", "account_id", "policy_name", "target"),
+)
+
+#: ``resource`` is an ARN's resource part: "policy/NAME", "cacert/ID", ...
+tags = Table(
+    "tags",
+    METADATA,
+    _owner(),
+    Column("resource", String(300), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+#: settings of an account that are one document each: "logging", "audit"
+account_documents = Table(
+    "account_documents",
+    METADATA,
+    _owner(),
+    Column("name", String(64), primary_key=True),
+    Column("document", JSON, nullable=False),
+    Column("modified_at", BigInteger, nullable=False),
+)
