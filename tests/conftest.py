@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,3 +75,25 @@ def database(database_url: str) -> Iterator[object]:
     opened = Database(database_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def registry(database: Any) -> Any:
+    """A registry with the accounts A and B of ``two_accounts``, and nothing in them."""
+    from keyassay.registry import accounts
+    from keyassay.registry.registry import Registry
+    from keyassay.storage.sealing import Seal
+    from two_accounts import SECRET, A, B
+
+    made = Registry(database, Seal(b"k" * 32))
+    for actor in (A, B):
+        accounts.add_account(made, actor, actor.account_id, "", actor.name, SECRET)
+    return made
+
+
+@pytest.fixture
+def rows(database: Any) -> Any:
+    """Looks into tables."""
+    from two_accounts import Rows
+
+    return Rows(database)

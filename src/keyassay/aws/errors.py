@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from keyassay.registry import errors
+from keyassay.storage.database import BusyError
+
 #: HTTP status of codes that AWS answers but that the service model does not list.
 STATUS = {
     "AccessDeniedException": 403,
@@ -26,7 +29,25 @@ STATUS = {
 }
 
 #: Domain error -> AWS code. A subclass that is not listed itself means what its nearest listed base means.
-TRANSLATIONS: dict[type[Exception], str] = {}
+TRANSLATIONS: dict[type[Exception], str] = {
+    errors.InvalidError: "InvalidRequestException",
+    errors.NotFoundError: "ResourceNotFoundException",
+    errors.AlreadyExistsError: "ResourceAlreadyExistsException",
+    errors.CertificateStateError: "CertificateStateException",
+    errors.CertificateValidationError: "CertificateValidationException",
+    errors.CertificateConflictError: "CertificateConflictException",
+    errors.RegistrationCodeError: "RegistrationCodeValidationException",
+    errors.TransferConflictError: "TransferConflictException",
+    errors.TransferCompletedError: "TransferAlreadyCompletedException",
+    errors.DeleteConflictError: "DeleteConflictException",
+    errors.VersionConflictError: "VersionConflictException",
+    errors.VersionsLimitError: "VersionsLimitExceededException",
+    errors.LimitError: "LimitExceededException",
+    errors.MalformedPolicyError: "MalformedPolicyException",
+    errors.TaskExistsError: "TaskAlreadyExistsException",
+    errors.NotConfiguredError: "NotConfiguredException",
+    BusyError: "ServiceUnavailableException",
+}
 
 
 class ServiceError(Exception):

@@ -1,0 +1,335 @@
+"""Device certificates: register, describe, list, change their status, delete.
+
+Transfers between accounts are in ``transfers.py``, issuing in ``issuing.py``, the table of statuses in
+``lifecycle.py``. An id is the SHA-256 of the certificate's DER.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, delete, func, select, update
+
+from keyassay.registry.admission import Admitted, check_device, is_signed_by, read_certificate, read_der
+from keyassay.registry.errors import (
+    AlreadyExistsError,
+    CertificateConflictError,
+    CertificateStateError,
+    CertificateValidationError,
+    DeleteConflictError,
+    InvalidError,
+    LimitError,
+    NotFoundError,
+)
+from keyassay.registry.lifecycle import DELETABLE, Status, check_update, wanted
+from keyassay.registry.registry import Page, Registry
+from keyassay.storage import schema
+from keyassay.storage.database import Actor, Transaction
+
+_C = schema.certificates.c
+_ID = re.compile(r"[0-9a-f]{64}")
+_LISTED = (_C.id, _C.account_id, _C.status, _C.mode, _C.created_at, _C.transfer_target)
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A certificate that was just registered."""
+
+    id: str
+    arn: str
+
+
+def check_id(certificate_id: str) -> str:
+    """The id, if it has an id's form.
+
+    Raises:
+        InvalidError: it has not.
+    """
+    if not _ID.fullmatch(certificate_id):
+        raise InvalidError("a certificate id is 64 hexadecimal digits in lower case")
+    return certificate_id
+
+
+def initial_status(status: str | None, set_as_active: bool | None) -> Status:
+    """The status that a registration asks for: INACTIVE unless something else is said.
+
+    Raises:
+        InvalidError: no such status, or the two contradict each other.
+    """
+    if status is None:
+        return Status.ACTIVE if set_as_active else Status.INACTIVE
+    chosen = wanted(status)
+    if set_as_active and chosen is not Status.ACTIVE:
+        raise InvalidError(f"setAsActive contradicts status {status}")
+    return chosen
+
+
+def register(
+    registry: Registry,
+    actor: Actor,
+    pem: str,
+    *,
+    authority_pem: str | None = None,
+    status: str | None = None,
+    set_as_active: bool | None = None,
+) -> Registered:
+    """Register a certificate that a registered authority signed.
+
+    Args:
+        registry: where.
+        actor: who, and in which account.
+        pem: the certificate.
+        authority_pem: the authority, where several might have signed it.
+        status: ACTIVE, INACTIVE or REVOKED.
+        set_as_active: the older way to say ACTIVE.
+
+    Raises:
+        InvalidError: unreadable input.
+        CertificateValidationError: expired, too small a key, no registered authority signed it.
+        CertificateConflictError: several authorities could have signed it and none was named.
+        CertificateStateError: the authority is not active.
+        AlreadyExistsError: the account has this certificate.
+    """
+    chosen = initial_status(status, set_as_active)
+    admitted = read_certificate(pem)
+    named = read_certificate(authority_pem).id if authority_pem is not None else None
+    with registry.database.write(actor) as transaction:
+        check_device(admitted, transaction.now)
+        authority = _authority_of(transaction, admitted, named)
+        if authority["status"] != Status.ACTIVE:
+            raise CertificateStateError("the authority that signed the certificate is not active")
+        return add(
+            registry,
+            transaction,
+            "RegisterCertificate",
+            admitted,
+            chosen,
+            authority["mode"],
+            authority_id=authority["id"],
+        )
+
+
+def register_without_authority(registry: Registry, actor: Actor, pem: str, *, status: str | None = None) -> Registered:
+    """Register a certificate of any issuer; devices have to send the server name (mode SNI_ONLY).
+
+    Raises:
+        As ``register``, but for the authority.
+    """
+    chosen = initial_status(status, None)
+    admitted = read_certificate(pem)
+    with registry.database.write(actor) as transaction:
+        check_device(admitted, transaction.now)
+        return add(registry, transaction, "RegisterCertificateWithoutCA", admitted, chosen, "SNI_ONLY")
+
+
+def add(
+    registry: Registry,
+    transaction: Transaction,
+    operation: str,
+    admitted: Admitted,
+    status: Status,
+    mode: str,
+    *,
+    authority_id: str | None = None,
+) -> Registered:
+    """Enter a certificate that passed its checks, inside a transaction; it is screened there too.
+
+    Raises:
+        AlreadyExistsError: the account has it.
+        LimitError: the account may hold no more.
+    """
+    account_id = transaction.account_id
+    arn = registry.arn(account_id, f"cert/{admitted.id}")
+    here = (_C.account_id == account_id) & (_C.id == admitted.id)
+    if transaction.execute(select(_C.id).where(here)).first() is not None:
+        raise AlreadyExistsError("the certificate is registered already", admitted.id, arn)
+    if registry.limits.certificates < 10_000_000:  # counting millions would cost more than it protects
+        held = transaction.execute(select(func.count()).where(_C.account_id == account_id)).scalar_one()
+        if held >= registry.limits.certificates:
+            raise LimitError(f"an account holds at most {registry.limits.certificates} certificates")
+    row = {
+        "account_id": account_id,
+        "id": admitted.id,
+        "status": status.value,
+        "mode": mode,
+        "der": admitted.der,
+        "spki_digest": admitted.spki_digest,
+        "ca_certificate_id": authority_id,
+        "not_before": admitted.not_before,
+        "not_after": admitted.not_after,
+        "created_at": transaction.now,
+        "modified_at": transaction.now,
+        "customer_version": 1,
+        "generation_id": str(uuid.uuid4()),
+    }
+    transaction.execute(schema.certificates.insert().values(row))
+    transaction.record(operation, "certificate", admitted.id, {"status": status.value})
+    if registry.screen is not None:
+        registry.screen(transaction, account_id, admitted.id, admitted.der)
+    return Registered(admitted.id, arn)
+
+
+def _authority_of(transaction: Transaction, admitted: Admitted, named: str | None) -> RowMapping:
+    """The registered authority that signed a certificate."""
+    columns = schema.authorities.c
+    query = select(schema.authorities).where(columns.account_id == transaction.account_id)
+    if named is not None:
+        query = query.where(columns.id == named)
+    else:
+        query = query.where(columns.subject_digest == hashlib.sha256(admitted.issuer).digest())
+    signers = [
+        row for row in transaction.execute(query).mappings() if is_signed_by(admitted, read_der(bytes(row["der"])))
+    ]
+    if not signers:
+        what = "the named authority" if named is not None else "no registered authority"
+        problem = "is not registered here or did not sign" if named is not None else "signed"
+        raise CertificateValidationError(f"{what} {problem} the certificate")
+    if len(signers) > 1:
+        raise CertificateConflictError(
+            "several registered authorities could have signed it: name one by caCertificatePem"
+        )
+    return signers[0]
+
+
+def find(connection: Connection, account_id: str, certificate_id: str, *, incoming: bool = False) -> RowMapping:
+    """The row of a certificate of an account.
+
+    Args:
+        connection: of a read, or a transaction's.
+        account_id: the account.
+        certificate_id: 64 hexadecimal digits.
+        incoming: also one that is on its way to the account.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    own = _C.account_id == account_id
+    if incoming:
+        own |= (_C.transfer_target == account_id) & (_C.status == Status.PENDING_TRANSFER.value)
+    row = connection.execute(select(schema.certificates).where(own, _C.id == certificate_id)).mappings().first()
+    if row is None:
+        raise NotFoundError("there is no such certificate")
+    return row
+
+
+def describe(registry: Registry, actor: Actor, certificate_id: str) -> RowMapping:
+    """All columns of a certificate; also of one that is being transferred to the account.
+
+    Raises:
+        InvalidError: no id.
+        NotFoundError: no such certificate.
+    """
+    check_id(certificate_id)
+    with registry.database.read() as connection:
+        return find(connection, actor.account_id, certificate_id, incoming=True)
+
+
+def listed(
+    registry: Registry,
+    actor: Actor,
+    *,
+    authority_id: str | None = None,
+    token: str | None = None,
+    size: int | None = None,
+    ascending: bool = False,
+) -> Page[dict[str, Any]]:
+    """A page of certificates by creation date, with incoming transfers; or those of one authority."""
+    account_id = actor.account_id
+    if authority_id is not None:
+        query = select(*_LISTED).where(_C.account_id == account_id, _C.ca_certificate_id == authority_id)
+    else:
+        incoming = select(*_LISTED).where(
+            _C.transfer_target == account_id, _C.status == Status.PENDING_TRANSFER.value, _C.account_id != account_id
+        )
+        with registry.database.read() as connection:
+            has_incoming = connection.execute(incoming.limit(1)).first() is not None
+        query = select(*_LISTED).where(_C.account_id == account_id)
+        if has_incoming:  # rare, and an index answers the common case
+            query = select(*_LISTED).where(
+                (_C.account_id == account_id)
+                | ((_C.transfer_target == account_id) & (_C.status == Status.PENDING_TRANSFER.value))
+            )
+    with registry.database.read() as connection:
+        return registry.page(
+            connection,
+            query,
+            (_C.created_at, _C.id),
+            scope=(account_id, "certificates", authority_id or ""),
+            token=token,
+            size=size,
+            ascending=ascending,
+        )
+
+
+def set_status(registry: Registry, actor: Actor, certificate_id: str, new_status: str) -> None:
+    """Change the status of a certificate; nothing happens if it has it.
+
+    Raises:
+        InvalidError: no id, or a status that cannot be asked for.
+        NotFoundError: no such certificate.
+        CertificateStateError: the present status does not allow it.
+    """
+    check_id(certificate_id)
+    new = wanted(new_status)
+    with registry.database.write(actor) as transaction:
+        change_status(transaction, "UpdateCertificate", certificate_id, new)
+
+
+def change_status(transaction: Transaction, operation: str, certificate_id: str, new: Status) -> bool:
+    """The same inside a transaction; true if something changed.
+
+    Raises:
+        NotFoundError, CertificateStateError: as above.
+    """
+    row = find(transaction.connection, transaction.account_id, certificate_id)
+    present = Status(row["status"])
+    if not check_update(present, new):
+        return False
+    touch(transaction, row, status=new.value)
+    transaction.record(operation, "certificate", certificate_id, {"status": [present.value, new.value]})
+    return True
+
+
+def touch(transaction: Transaction, row: RowMapping, **values: Any) -> None:
+    """Change columns of a certificate, with its date and its customer version."""
+    statement = update(schema.certificates).where(_C.account_id == row["account_id"], _C.id == row["id"])
+    changed = {"modified_at": transaction.now, "customer_version": row["customer_version"] + 1, **values}
+    transaction.execute(statement.values(changed))
+
+
+def remove(registry: Registry, actor: Actor, certificate_id: str, *, force: bool = False) -> None:
+    """Delete a certificate that is inactive or revoked and to which nothing is attached.
+
+    Args:
+        registry: where.
+        actor: who.
+        certificate_id: which.
+        force: detach its policies first; things always have to be detached before.
+
+    Raises:
+        CertificateStateError: it is active or being transferred.
+        DeleteConflictError: something is attached.
+        NotFoundError, InvalidError: as above.
+    """
+    check_id(certificate_id)
+    account_id = actor.account_id
+    attached = schema.policy_attachments.c
+    its_policies = (attached.account_id == account_id) & (attached.target == f"cert/{certificate_id}")
+    principals = schema.thing_principals.c
+    with registry.database.write(actor) as transaction:
+        row = find(transaction.connection, account_id, certificate_id)
+        if Status(row["status"]) not in DELETABLE:
+            raise CertificateStateError(f"a certificate that is {row['status']} cannot be deleted: deactivate it first")
+        its_things = (principals.account_id == account_id) & (principals.certificate_id == certificate_id)
+        if transaction.execute(select(principals.thing_name).where(its_things).limit(1)).first() is not None:
+            raise DeleteConflictError("things are attached to the certificate: detach them first")
+        if transaction.execute(select(attached.policy_name).where(its_policies).limit(1)).first() is not None:
+            if not force:
+                raise DeleteConflictError("policies are attached to the certificate: detach them first")
+            transaction.execute(delete(schema.policy_attachments).where(its_policies))
+        transaction.execute(delete(schema.certificates).where(_C.account_id == account_id, _C.id == certificate_id))
+        transaction.record("DeleteCertificate", "certificate", certificate_id)

@@ -1,0 +1,143 @@
+"""Where everything is: the database, the region, the limits; and pages of results.
+
+One ``Registry`` serves all accounts and threads of a process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection, Select, select
+from sqlalchemy.sql.elements import ColumnElement
+
+from keyassay.registry.errors import InvalidError
+from keyassay.storage import schema
+from keyassay.storage.database import Actor, Database, Transaction
+from keyassay.storage.paging import BadTokenError, Position, Tokens, page
+from keyassay.storage.sealing import Seal
+
+T = TypeVar("T")
+
+#: rows of a page where the caller asks for none, and at most
+DEFAULT_PAGE, LARGEST_PAGE = 25, 250
+
+_ARN = re.compile(r"arn:aws[a-z-]*:iot:([a-z0-9-]+):([0-9]{12}):(.+)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Quotas of an account, AWS's where AWS has them."""
+
+    authorities_of_a_subject: int = 10
+    policies_of_a_certificate: int = 10
+    policies_of_a_group: int = 2
+    policy_versions: int = 5
+    groups_of_a_thing: int = 10
+    group_depth: int = 7
+    children_of_a_group: int = 100
+    tags_of_a_resource: int = 50
+    certificates: int = 10_000_000
+    things: int = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some rows, and the token of the next page or None."""
+
+    rows: Sequence[T]
+    next_token: str | None
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The registry as one process sees it.
+
+    Attributes:
+        database: where everything is.
+        seal: opens sealed secrets.
+        region: stands in ARNs and in signatures.
+        endpoint: host name (with port) that DescribeEndpoint tells devices.
+        limits: quotas.
+        screen: called with (transaction, account id, certificate id, DER) inside the transaction that registers a
+            certificate; it may record a finding, or raise an error of this package to refuse the certificate.
+    """
+
+    database: Database
+    seal: Seal
+    region: str = "us-east-1"
+    endpoint: str = "localhost"
+    limits: Limits = field(default_factory=Limits)
+    screen: Callable[[Transaction, str, str, bytes], None] | None = None
+
+    @property
+    def tokens(self) -> Tokens:
+        """Makes and reads page tokens (the secret is read once)."""
+        found: Tokens | None = self.__dict__.get("_tokens")
+        if found is None:
+            with self.database.read() as connection:
+                found = Tokens(connection.execute(select(schema.server.c.token_secret)).scalar_one())
+            self.__dict__["_tokens"] = found
+        return found
+
+    def arn(self, account_id: str, resource: str) -> str:
+        """ARN of a resource ("cert/ID", "thing/NAME")."""
+        return f"arn:aws:iot:{self.region}:{account_id}:{resource}"
+
+    def resource(self, actor: Actor, arn: str, kind: str = "") -> str:
+        """The resource part of an ARN of this account and region ("cert/ID"; without "KIND/" if ``kind`` is given).
+
+        Raises:
+            InvalidError: it is no ARN of AWS IoT, of another kind, another account or another region.
+        """
+        found = _ARN.fullmatch(arn)
+        if found is None or (kind and not found[3].startswith(f"{kind}/")):
+            raise InvalidError(f"{arn[:200]!r} is no ARN of a {kind or 'resource'}")
+        if (found[1], found[2]) != (self.region, actor.account_id):
+            raise InvalidError("the ARN belongs to another account or region")
+        return found[3][len(kind) + 1 :] if kind else found[3]
+
+    def page(
+        self,
+        connection: Connection,
+        query: Select[Any],
+        order: Sequence[ColumnElement[Any]],
+        *,
+        scope: Sequence[object],
+        token: str | None,
+        size: int | None,
+        ascending: bool = True,
+    ) -> Page[dict[str, Any]]:
+        """One page of a query.
+
+        Args:
+            connection: of a read or a transaction.
+            query: all conditions, no order; it has to select the columns of ``order``.
+            order: unique order; these columns make the position.
+            scope: account, operation and filters that the token is bound to.
+            token: of the page before, or None.
+            size: rows, 1 to 250; 25 if None.
+            ascending: direction.
+
+        Raises:
+            InvalidError: the token is not one of ours for this question.
+        """
+        count = min(DEFAULT_PAGE if size is None else size, LARGEST_PAGE)
+        scope = (*scope, ascending)
+        try:
+            position: Position | None = self.tokens.read(scope, token) if token is not None else None
+            statement = page(query, order, position, count, ascending=ascending)
+        except BadTokenError as error:
+            raise InvalidError(str(error)) from None
+        rows = [dict(row) for row in connection.execute(statement).mappings()]
+        more = len(rows) > count
+        rows = rows[:count]
+        following = tuple(rows[-1][str(column.key)] for column in order) if more else None
+        return Page(rows, self.tokens.make(scope, following) if following else None)
+
+
+def milliseconds(seconds: float) -> int:
+    """Seconds since 1970 as the database keeps them."""
+    return round(seconds * 1000)
