@@ -10,9 +10,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from issuing import certificate, pem, spki_of
 from keyassay.lists import keypair, known, lookup
 from keyassay.lists.debian import coordinate_bytes, ec_key
-from keyassay.lists.format import KINDS, block_names
+from keyassay.lists.format import SHIPPED, block_names
 from keyassay.lists.recipes.debian_openssl import Stream, rsa_keys
 from sample_run import HOSTILE
+from shipped_lists import there
 
 REAL = lookup.DATA
 NAMES = block_names("ec-p256")
@@ -44,10 +45,14 @@ def test_status_names_every_list(keyassay):
     said = keyassay("lists", "status")
     assert said.code == 0
     lines = {line.split()[0]: line for line in said.out.splitlines()[1:]}
-    assert list(lines) == [kind.list_name for kind in KINDS.values()] + list(keypair.KINDS) + ["published-rfc"]
-    for name, line in lines.items():
-        assert ("not confirmed by an original" in line) == (name in ("debian-ec-p521", "debian-ec-secp256k1"))
-    assert "294,912  72 of 72" in lines["debian-ec-p256"]
+    assert list(lines) == [kind.list_name for kind in SHIPPED.values()] + list(keypair.KINDS) + ["published-rfc"]
+    for kind in SHIPPED.values():
+        line = lines[kind.list_name]
+        assert f" {len(there(kind.name))} of 96 " in line
+        assert ("not confirmed by an original" in line) != kind.confirmed
+        assert ("`direct` not confirmed" in line) == kind.confirmed
+        assert ("goes on" in line) == (0 < len(there(kind.name)) < 96)
+    assert "393,216  96 of 96" in lines["debian-ec-p256"]
 
 
 def test_status_as_json(keyassay):
@@ -57,9 +62,9 @@ def test_status_as_json(keyassay):
     assert one == {
         "name": "debian-ec-secp256k1",
         "kind": "ec-secp256k1",
-        "entries": 294_912,
-        "blocks": 72,
-        "complete_blocks": 72,
+        "entries": 393_216,
+        "blocks": 96,
+        "complete_blocks": 96,
         "confirmed": False,
         "remarks": ["not confirmed by an original"],
     }
@@ -79,8 +84,9 @@ def test_status_tells_of_incomplete_damaged_and_own_lists(keyassay, tmp_path, mo
     lookup.merged.cache_clear()
     try:
         out = keyassay("lists", "status").out
-        assert "2 of 72       not complete: `keyassay lists build` goes on" in out
-        assert "debian-rsa-2048 is missing" in out
+        lines = {line.split()[0]: line for line in out.splitlines()}
+        assert "2 of 96       not complete: `keyassay lists build --key ec-p256` goes on" in lines["debian-ec-p256"]
+        assert "0 of 96       not there: `keyassay lists build --key rsa-2048` makes it" in lines["debian-rsa-2048"]
         assert "2 primes tried on all moduli" in out
         (data / NAMES[0].path).write_bytes(b"rubbish")
         lookup.merged.cache_clear()
@@ -179,12 +185,12 @@ def test_build_makes_what_is_missing(keyassay, tmp_path):
     said = keyassay("lists", "build", "--key", "ec-p256", "--into", place, "--jobs", "1")
     assert said.code == 0
     assert said.out.splitlines() == [
-        f"debian-ec-p256: 1 block made, 72 of 72 are there, in {place}",
+        f"debian-ec-p256: 1 block made, 96 of 96 are there, in {place}",
         "the same keys as in the list in use",
     ]
     assert (place / NAMES[3].path).read_bytes() == (REAL / NAMES[3].path).read_bytes()
     again = keyassay("lists", "build", "--key", "ec-p256", "--into", place)
-    assert again.out.startswith("debian-ec-p256: nothing to do, 72 of 72")
+    assert again.out.startswith("debian-ec-p256: nothing to do, 96 of 96")
     shutil.copy(REAL / NAMES[4].path, place / NAMES[3].path)
     other = keyassay("lists", "build", "--key", "ec-p256", "--into", place)
     assert other.code == 1

@@ -11,7 +11,7 @@ from keyassay.lists import format as layout
 from keyassay.lists import keypair, known, lookup
 from keyassay.lists.format import (
     KINDS,
-    LISTED_STATES,
+    SHIPPED,
     BlockName,
     Record,
     block_names,
@@ -19,7 +19,7 @@ from keyassay.lists.format import (
     pack_merged,
     read_block,
 )
-from keyassay.lists.recipes.debian_openssl import ARCHS, STATES, Stream, rsa_keys
+from keyassay.lists.recipes.debian_openssl import ARCHS, STATES, VARIANTS, Stream, rsa_keys
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TEXT = (ROOT / "docs" / "list-format.md").read_text(encoding="utf-8")
@@ -72,7 +72,7 @@ def test_kinds_and_numbers_are_as_told() -> None:
     rows = re.findall(r"^\| `([\w-]+)` \| `([\w-]+)` \| (\d+) bytes \| (yes|no) \|$", TEXT, re.MULTILINE)
     assert rows == [
         (kind.name, kind.list_name, str(kind.record_bytes), "yes" if kind.confirmed else "no")
-        for kind in KINDS.values()
+        for kind in SHIPPED.values()
     ]
     for number, arch in enumerate(ARCHS):
         assert f"{number} `{arch}`" in TEXT
@@ -80,8 +80,17 @@ def test_kinds_and_numbers_are_as_told() -> None:
         assert f"{number} `{state}`" in TEXT
     assert Stream("be32", "noreadrnd", 77).number == (2 * 4 + 2) * 32768 + 77
     assert layout.STREAM_BITS == 19
-    assert len(LISTED_STATES) == 3
-    assert {len(block_names(kind)) for kind in KINDS} == {72}
+    assert {len(block_names(kind)) for kind in SHIPPED} == {96}
+    rows = re.findall(r"^\| `(\w{3})` \| (.+?) \| (.+?) \| (.+?) \| (\d+) \|$", TEXT, re.MULTILINE)
+    assert [(name, archs, states, int(blocks)) for name, _, archs, states, blocks in rows] == [
+        (
+            variant.name,
+            "all" if variant.archs == ARCHS else ", ".join(f"`{arch}`" for arch in variant.archs),
+            "all" if variant.states == STATES else ", ".join(f"`{state}`" for state in variant.states),
+            len(block_names(f"ec-p256-{variant.name}")),
+        )
+        for variant in VARIANTS.values()
+    ]
 
 
 def test_the_reader_of_the_page_reads_our_lists(tmp_path: Path) -> None:

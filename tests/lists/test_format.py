@@ -16,6 +16,7 @@ from keyassay.lists import format as layout
 from keyassay.lists.format import (
     BLOCK,
     KINDS,
+    SHIPPED,
     STREAM_BITS,
     BlockName,
     Record,
@@ -27,7 +28,7 @@ from keyassay.lists.format import (
     pack_merged,
     read_block,
 )
-from keyassay.lists.recipes.debian_openssl import Stream
+from keyassay.lists.recipes.debian_openssl import VARIANTS, Stream
 
 RSA = BlockName("rsa-1024", "le32", "nornd", 4096)
 CURVE = BlockName("ec-p256", "be32", "rnd", 0)
@@ -151,8 +152,19 @@ def test_damaged_merged_lists_are_refused(tmp_path):
 
 def test_all_blocks_of_a_kind_cover_every_stream_once():
     numbers = [stream.number for name in block_names("ec-p256") for stream in name.streams()]
-    assert len(numbers) == len(set(numbers)) == 294_912
-    assert len({name.path for name in block_names("ec-p256")}) == 72
+    assert len(numbers) == len(set(numbers)) == 393_216
+    assert len({name.path for name in block_names("ec-p256")}) == 96
+
+
+def test_names_of_kinds_fit_into_headers_and_tell_kind_and_variant():
+    for name, kind in KINDS.items():
+        assert name == kind.name == name.encode()[:16].decode()
+        assert (kind.usual.name, kind.usual.bits, kind.usual.curve) == (kind.usual.name, kind.bits, kind.curve)
+        assert kind.usual is SHIPPED[kind.usual.name]
+        assert name in (kind.usual.name, f"{kind.usual.name}-{kind.variant.name}")
+    assert len(KINDS) == len(SHIPPED) * (1 + len(VARIANTS))
+    counts = {variant: len(block_names(f"rsa-1024-{variant}")) for variant in VARIANTS}
+    assert counts == {"2nd": 96, "rf1": 72, "rf2": 72, "144": 32, "136": 16}
 
 
 @given(st.integers(1, 2**2048))

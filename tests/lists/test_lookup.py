@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,18 @@ from hypothesis import strategies as st
 
 from keyassay.errors import KeyassayError
 from keyassay.lists import debian, lookup
-from keyassay.lists.format import KINDS, STREAM_BITS, BlockName, Record, block_names, pack_block, read_block
+from keyassay.lists.format import (
+    KINDS,
+    STREAM_BITS,
+    BlockName,
+    Record,
+    block_names,
+    pack_block,
+    pack_merged,
+    read_block,
+)
 from keyassay.lists.recipes.debian_openssl import Stream
+from shipped_lists import LISTED, there
 
 REAL = lookup.DATA
 NAMES = block_names("ec-p256")[:3]
@@ -40,12 +51,14 @@ def streams_of(name: BlockName) -> list[int]:
     return [stream.number for stream in name.streams()]
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "ec-p256")) for kind in KINDS])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "ec-p256")) for kind in LISTED]
+)
 def test_every_key_of_every_block_is_found(kind):
     merged = lookup.merged(kind)
     assert merged is not None
     total = 0
-    for name in block_names(kind):
+    for name in there(kind):
         block = read_block(REAL / name.path)
         extras = [(offset, record) for offset, _, record in block.extras]
         queries = np.concatenate(
@@ -64,15 +77,19 @@ def test_every_key_of_every_block_is_found(kind):
     assert total == len(merged.entries)
 
 
+@cache
+def prefixes_of_p384() -> set[int]:
+    return set((lookup.merged("ec-p384").entries[:] >> np.uint64(STREAM_BITS)).tolist())
+
+
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=40), st.data())
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_what_is_not_in_the_list_is_not_found_and_order_plays_no_part(strangers, data):
     merged = lookup.merged("ec-p384")
     assert merged is not None
     known = data.draw(st.lists(st.integers(0, len(merged.entries) - 1), max_size=20))
-    prefixes = set((merged.entries[:] >> np.uint64(STREAM_BITS)).tolist()) if strangers else set()
     queries = [int(merged.entries[place]) | data.draw(st.integers(0, 2**STREAM_BITS - 1)) for place in known]
-    queries += [number for number in strangers if number >> STREAM_BITS not in prefixes]
+    queries += [number for number in strangers if number >> STREAM_BITS not in prefixes_of_p384()]
     queries = data.draw(st.permutations(queries))
     hits = lookup.find_many("ec-p384", np.array(queries, dtype=np.uint64))
     by_prefix: dict[int, set[int]] = {}
@@ -98,6 +115,15 @@ def test_equal_prefixes_are_all_candidates(places):
     same = [row for row, one in enumerate(records) if int.from_bytes(one.digest, "big") >> 19 == int(query[0]) >> 19]
     assert len(same) > 1
     assert [hit.stream for hit in hits] == [streams_of(name)[row] for row in same]
+
+
+def test_a_list_that_was_complete_when_less_was_listed_is_merged_again(places, tmp_path):
+    blocks = [read_block(places / name.path) for name in NAMES]
+    stamp = lookup._stamp(places / "ec-p256")
+    data = pack_merged(KINDS["ec-p256"], blocks, len(blocks), stamp)
+    lookup.write_atomically(tmp_path / "merged" / "ec-p256.bin", data)
+    assert lookup.merged("ec-p256").complete_blocks == 96
+    assert debian.gap("ec-p256") == "debian-ec-p256: 3 of 96 blocks"
 
 
 def test_a_list_is_merged_once_and_again_when_its_blocks_change(places, tmp_path):
@@ -174,15 +200,26 @@ def test_an_installed_program_has_lists_without_blocks(places, tmp_path):
     assert lookup.merged("ec-p256").blocks == 3
     assert lookup.merged("rsa-1024") is None
     assert lookup.find_many("rsa-1024", np.array([1], dtype=np.uint64)) == []
-    assert debian.gap("rsa-1024") == "debian-rsa-1024 is missing"
+    assert debian.gap("rsa-1024") == "debian-rsa-1024: 0 of 96 blocks"
 
 
 def test_what_a_user_built_is_used_only_where_no_list_came_with_the_program(places, tmp_path):
     shutil.move(places, tmp_path / "own" / "keyassay" / "lists")
     assert lookup.merged("ec-p256").blocks == 3
     assert lookup.blocks_folder("ec-p256") == tmp_path / "own" / "keyassay" / "lists"
+    assert lookup.is_there("ec-p256")
     lookup.merge("ec-p256", target=tmp_path / "merged")
     assert lookup.blocks_folder("ec-p256") is None
+    # one that is further than the list that came with the program is used
+    more = tmp_path / "own" / "keyassay" / "lists" / block_names("ec-p256")[3].path
+    shutil.copy(REAL / block_names("ec-p256")[3].path, more)
+    lookup.merged.cache_clear()
+    assert lookup.merged("ec-p256").blocks == 4
+    # and where a damaged one came with it, that does not hide what there is
+    more.unlink()
+    (tmp_path / "merged" / "ec-p256.bin").write_bytes(b"rubbish")
+    assert lookup.blocks_folder("ec-p256") == tmp_path / "own" / "keyassay" / "lists"
+    assert not lookup.is_there("ec-p384")
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path):

@@ -15,8 +15,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from keyassay.lists.format import KINDS, block_names, open_merged
+from keyassay.lists.format import KINDS, SHIPPED, open_merged
 from keyassay.lists.recipes.debian_openssl import Stream, rsa_keys
+from shipped_lists import LISTED, there
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +61,7 @@ def test_the_wheel_holds_lists_and_no_blocks(wheel: Path, tmp_path: Path) -> Non
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         archive.extractall(tmp_path)
-    assert {name for name in names if "/merged/" in name} == {f"keyassay/lists/merged/{kind}.bin" for kind in KINDS}
+    assert {name for name in names if "/merged/" in name} == {f"keyassay/lists/merged/{kind}.bin" for kind in LISTED}
     assert not [name for name in names for kind in KINDS if name.startswith(f"keyassay/lists/data/{kind}/")]
     assert not [name for name in names if not name.startswith(("keyassay/", "keyassay-"))]
     assert "keyassay/py.typed" in names
@@ -69,10 +70,9 @@ def test_the_wheel_holds_lists_and_no_blocks(wheel: Path, tmp_path: Path) -> Non
     made = ("keyassay/lists/merged/", *blocks)
     missing = {str(path) for path in sources if "__pycache__" not in path.parts} - set(names)
     assert {name for name in missing if not name.startswith(made)} == set()
-    for kind in KINDS:
+    for kind in LISTED:
         merged = open_merged(tmp_path / "keyassay" / "lists" / "merged" / f"{kind}.bin")
-        shipped = [name for name in block_names(kind) if (ROOT / "src/keyassay/lists/data" / name.path).exists()]
-        assert merged.blocks == len(shipped)
+        assert merged.blocks == len(there(kind))
         assert len(merged.entries) >= 4_096 * merged.blocks
 
 
@@ -101,8 +101,9 @@ def test_the_program_runs_from_another_folder(installed: Path, tmp_path: Path) -
     assert Path(where.stdout.strip()).parent == installed / "keyassay"
     status = run(installed, "lists", "status", cwd=tmp_path)
     assert status.returncode == 0, status.stderr
-    for kind in KINDS.values():
-        assert kind.list_name in status.stdout
+    for kind in SHIPPED.values():
+        (line,) = (line for line in status.stdout.splitlines() if line.startswith(f"{kind.list_name} "))
+        assert f" {len(there(kind.name))} of 96 " in line
     assert not (tmp_path / "cache" / "keyassay" / "lists").exists(), "nothing had to be merged"
 
 

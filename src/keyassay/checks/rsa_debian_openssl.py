@@ -1,12 +1,12 @@
 """RSA keys from Debian's OpenSSL with the predictable random generator (CVE-2008-0166).
 
 Weakness: from September 2006 to May 2008 Debian's OpenSSL (0.9.8c-1 to 0.9.8g-8, Ubuntu's too) had lost its seeding:
-what a key came out as was decided by the process id, the platform and whether ~/.rnd could be read. That leaves 294,912
-keys of each size, and this project has made all of them again.
+what a key came out as was decided by the process id, the platform and whether ~/.rnd was there and could be read, or
+was not looked at. That leaves 393,216 keys of each size, which this project makes again.
 
-Method: SHA-256 of the bare modulus is looked up in the list of its size. The list names the stream (platform, state,
-process id), the stream makes the whole key again, and only an equal modulus is a finding. The public exponent plays no
-part, but where it decided about a prime (e = 65537) both moduli are in the list.
+Method: SHA-256 of the bare modulus is looked up in the list of its size: 512, 1024, 2048, 3072 or 4096 bits. The list
+names the stream (platform, state, process id), the stream makes the whole key again, and only an equal modulus is a
+finding. The public exponent plays no part, but where it decided about a prime (e = 65537) both moduli are in the list.
 
 Cost: 1.5 us a key; 3 ms for a hit.
 
@@ -14,9 +14,17 @@ Profiles: the same in all, `aws` included.
 
 Mistakes: none: the key is made again from the stream, p and q with it.
 
-Blind spots: sizes without a list (`keyassay lists status` shows them). The second key of one process, keys made with
-`-rand FILE`, by programs that never touch ~/.rnd, or on a platform with another `struct stat`: their streams are the
-same but for the start.
+Blind spots: blocks of a list that are still to be computed: `keyassay lists status` counts them, and so does the
+summary of a scan that met a key of that size. Other sizes. Keys of 1024 to 4096 bits made by a vulnerable original were
+compared in the states rnd, nornd and noreadrnd; for 512 bits, and in the state direct, the lists rest on the
+description of the generator.
+
+Not in the lists that come with the program, but in ones that `keyassay lists build` makes and this check then uses (see
+docs/list-format.md): the second key of a process, keys made with one file of up to 2048 bytes or a device given by
+`-rand`, keys of mips, mipsel and alpha. In no list: the third and later keys, keys after other random numbers (TLS
+servers, ssh-keygen), several or larger files with `-rand`, two of f streams where the exponent has a prime factor f
+above 17863 that is not 65537, a system without /dev/urandom, and platforms with yet another `struct stat` unless
+~/.rnd played no part.
 
 Remedy: a new key from a sound system. The other keys of that machine and time are as bad: replace all of them.
 """
@@ -32,7 +40,7 @@ from keyassay.certificates.public_key import PublicKey, RsaPublicKey
 from keyassay.checks import REASON_PREFIX, Context, batch_check
 from keyassay.findings import Classification, Confidence, Factor, Profile, Severity, Step, Value, Verdict
 from keyassay.lists.debian import find_rsa, gap, sizes
-from keyassay.lists.format import number_digest
+from keyassay.lists.format import Kind, number_digest
 from keyassay.lists.recipes.debian_openssl import Stream, rsa_key_from_hints
 
 
@@ -40,7 +48,7 @@ from keyassay.lists.recipes.debian_openssl import Stream, rsa_key_from_hints
 class DebianRsaKey(Factor):
     """The stream that made the key, and where in it the primes are."""
 
-    list_name: str
+    kind: Kind
     stream: Stream
     blocks: tuple[int, int]
 
@@ -48,11 +56,11 @@ class DebianRsaKey(Factor):
         """The stream gives p and q, and their product is N."""
         if not super().proves(subject) or not isinstance(subject, RsaPublicKey):
             return False
-        key = rsa_key_from_hints(self.stream, subject.bits, self.blocks)
+        key = rsa_key_from_hints(self.stream, subject.bits, self.blocks, self.kind.variant)
         return key.modulus == subject.modulus and self.factor in (key.first, key.second)
 
     def describe(self) -> Mapping[str, Value]:
-        return {"proof": "key made again", "list": self.list_name, **self.stream.fields}
+        return {"proof": "key made again", "list": self.kind.list_name, **self.stream.fields}
 
     def secrets(self) -> Mapping[str, Value]:
         return {**super().secrets(), "blocks": list(self.blocks)}
@@ -68,10 +76,11 @@ class DebianRsaKey(Factor):
             "direct": "no look at ~/.rnd",
         }[stream.state]
         first, second = self.blocks
+        words = f", {self.kind.variant.words}" if self.kind.variant.words else ""
         return [
             Step(
-                f"A vulnerable OpenSSL on platform {stream.arch}, as process {stream.pid}, with {start}, makes this "
-                f"key: its generator's blocks {first} and {second} became p and q"
+                f"A vulnerable OpenSSL on platform {stream.arch}, as process {stream.pid}, with {start}{words}, makes "
+                f"this key: its generator's blocks {first} and {second} became p and q"
             ),
             Step("`keyassay lists find` names the same stream for the modulus", f"keyassay lists find {digest}"),
             *super().steps(subject),
@@ -86,6 +95,7 @@ class DebianRsaKey(Factor):
     severity=Severity.CRITICAL,
     confidence=Confidence.PROVEN,
     profile=Profile.FAST,
+    version=2,
     references=(
         "CVE-2008-0166",
         "DSA-1571-1",
@@ -102,12 +112,12 @@ def rsa_debian_openssl(batch: RsaBatch, context: Context) -> Iterator[tuple[int,
         return
     missing = gap(kind)
     if missing:
-        context.leave_out("rsa-debian-openssl", missing)
+        context.leave_out("rsa-debian-openssl", f"{missing}; `keyassay lists build --key {kind}` makes the others")
     for hit in find_rsa(batch.bits, batch.moduli, batch.sha256_prefixes):
         yield (
             hit.row,
             Verdict(
                 f"made by Debian's OpenSSL with the predictable generator: {hit.stream} gives the whole key",
-                DebianRsaKey(hit.p, list_name=hit.list_name, stream=hit.stream, blocks=hit.blocks),
+                DebianRsaKey(hit.p, kind=hit.kind, stream=hit.stream, blocks=hit.blocks),
             ),
         )

@@ -18,10 +18,11 @@ from keyassay.cli.progress import ProgressBar
 from keyassay.errors import KeyassayError
 from keyassay.lists import building, keypair, keypair_building, known, lookup
 from keyassay.lists.debian import gap
-from keyassay.lists.format import KINDS, block_names
+from keyassay.lists.format import KINDS, SHIPPED, block_names
 from keyassay.output.escaping import visible
 
 UNCONFIRMED = "not confirmed by an original"
+DIRECT_UNCONFIRMED = "state `direct` not confirmed"
 _ALL_KINDS = [*KINDS, *keypair.KINDS]
 _HASH = re.compile(r"[0-9A-Fa-f]{64}")
 
@@ -80,9 +81,12 @@ def _status() -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for one in lookup.available():
         problem = gap(one.kind)
-        remarks = [] if one.confirmed else [UNCONFIRMED]
-        if problem:
-            remarks.append(problem if not one.entries else "not complete: `keyassay lists build` goes on")
+        remarks = [DIRECT_UNCONFIRMED if one.confirmed else UNCONFIRMED]
+        if problem and one.entries:
+            remarks.insert(0, f"not complete: `keyassay lists build --key {one.kind}` goes on")
+        elif problem:
+            absent = f"not there: `keyassay lists build --key {one.kind}` makes it"
+            remarks.insert(0, problem if lookup.is_there(one.kind) else absent)
         rows.append(_row(one.name, one.kind, one.entries, one.blocks, one.complete_blocks, one.confirmed, remarks))
     for listed in keypair.available():
         remarks = [f"{listed.share:.0%} of such keys"] if listed.entries else ["missing or damaged"]
@@ -138,15 +142,25 @@ def _row(
 def build(kind: str, into: Path | None, jobs: int | None) -> int:
     """Make the blocks of a list that are missing: the same bytes every time, whoever makes them.
 
-    Every finished block is kept, so a build that was stopped goes on where it was. Of one core RSA-2048 takes 3 hours,
-    RSA-1024 40 minutes, a curve minutes, a list of keypair's keys 11 to 40 minutes.
+    Every finished block is kept, so a build that was stopped goes on where it was. Of one core RSA-4096 takes 40 hours,
+    RSA-3072 20, RSA-2048 4, RSA-1024 one, a curve minutes, a list of keypair's keys 11 to 40 minutes.
 
-    Lists of an installed program are complete: what is built beside them goes into the user's data folder and is
-    compared with them in the end. In a checkout, `git` says whether a block that was deleted and built again differs.
+    What is built beside the lists of an installed program goes into the user's data folder. It is compared with a
+    complete one in the end, and used in place of one that has fewer blocks. In a checkout, `git` says whether a block
+    that was deleted and built again differs.
 
     \b
-    Kinds: rsa-1024 rsa-2048 ec-p256 ec-p384 ec-p521 ec-secp256k1
+    Kinds: rsa-512 rsa-1024 rsa-2048 rsa-3072 rsa-4096
+           ec-secp160r1 ec-p224 ec-p256 ec-p384 ec-p521 ec-secp256k1
            keypair-1024 keypair-2048 keypair-3072 keypair-4096
+
+    \b
+    Variants, which never come with the program: add one of these to the name of an rsa or ec kind.
+           -2nd  the second key of a process
+           -rf1  made with -rand FILE of at most 1024 bytes
+           -rf2  made with -rand and a device, or a file of 1025 to 2048 bytes
+           -144  made on mips or mipsel
+           -136  made on alpha
     """  # noqa: D301  \b is click's mark for lines to keep
     if kind in keypair.KINDS:
         place = keypair.lists_folder() if into is None else into
@@ -202,7 +216,11 @@ def verify(kinds: tuple[str, ...], sample: int | None, everything: bool, full: i
     if sum((sample is not None, everything, full is not None)) > 1:
         raise click.UsageError("--sample, --all and --full exclude each other")
     wrong = 0
-    for kind in kinds or (*_ALL_KINDS, known.PUBLISHED):
+    there = [kind for kind in KINDS if lookup.is_there(kind)]
+    if not kinds:
+        for kind in SHIPPED.keys() - there:
+            click.echo(f"{gap(kind)}, nothing to verify")
+    for kind in kinds or (*there, *keypair.KINDS, known.PUBLISHED):
         count = None if everything else full or sample or 1_000
         wrong += _verify_one(kind, count, jobs=_cores(jobs), full=full is not None)
     return 1 if wrong else 0
@@ -274,7 +292,7 @@ def find(hashes: tuple[str, ...], as_json: bool) -> int:
     else:
         for row in rows:
             click.echo(f"{row['sha256']}  {_match(row['matches'])}")
-    for kind in KINDS:
+    for kind in SHIPPED:
         missing = gap(kind)
         if missing:
             click.echo(f"keyassay: {visible(missing)}: a key may be weak and not found", err=True)

@@ -3,7 +3,7 @@
 import sys
 
 from keyassay.lists import lookup
-from keyassay.lists.format import KINDS
+from keyassay.lists.format import SHIPPED
 
 
 def main(arguments: list[str]) -> int:
@@ -11,7 +11,7 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] != ["merge"]:
         sys.stderr.write("usage: python -m keyassay.lists merge [--quiet]\n")
         return 2
-    for kind in KINDS:
+    for kind in SHIPPED:
         found = lookup.merged(kind)
         if "--quiet" not in arguments:
             state = "missing" if found is None else f"{found.blocks} of {found.complete_blocks} blocks"

@@ -22,13 +22,15 @@ from numpy.typing import NDArray
 
 from keyassay.errors import KeyassayError
 from keyassay.lists import known, lookup
-from keyassay.lists.debian import coordinate_bytes, ec_key
+from keyassay.lists.debian import coordinate_bytes, ec_coordinates, ec_key
 from keyassay.lists.format import (
     BLOCK,
     KINDS,
+    SHIPPED,
     STREAM_BITS,
     STREAM_MASK,
     BlockName,
+    Kind,
     MergedList,
     Record,
     block_names,
@@ -56,17 +58,17 @@ def make_block(name: BlockName) -> bytes:
     kind = KINDS[name.kind]
     records: list[Record] = []
     extras: list[tuple[int, int, Record]] = []
+    if kind.curve:
+        size = coordinate_bytes(kind.curve)
+        coordinates = ec_coordinates(kind.curve, name.streams(), kind.variant)
+        return pack_block(name, [Record(number_digest(x, size)[:8]) for x in coordinates], [])
     for offset, stream in enumerate(name.streams()):
-        if kind.bits:
-            for exponent, key in rsa_keys(stream, kind.bits).items():
-                record = Record(number_digest(key.modulus)[:8], key.blocks)
-                if exponent == 65537:
-                    records.append(record)
-                else:
-                    extras.append((offset, exponent, record))
-        else:
-            _, x, _ = ec_key(kind.curve, stream)
-            records.append(Record(number_digest(x, coordinate_bytes(kind.curve))[:8]))
+        for exponent, key in rsa_keys(stream, kind.bits, kind.variant).items():
+            record = Record(number_digest(key.modulus)[:8], key.blocks)
+            if exponent == 65537:
+                records.append(record)
+            else:
+                extras.append((offset, exponent, record))
     return pack_block(name, records, extras)
 
 
@@ -77,7 +79,8 @@ def _build_one(name: BlockName, folder: Path) -> BlockName:
 
 def build_folder(kind: str) -> Path:
     """Where ``build`` puts blocks: beside those of a checkout, else into the user's data folder."""
-    if (lookup.DATA / kind).is_dir() and os.access(lookup.DATA / kind, os.W_OK):
+    checkout = any((lookup.DATA / one).is_dir() for one in SHIPPED)
+    if checkout and kind in SHIPPED and os.access(lookup.DATA, os.W_OK):
         return lookup.DATA
     return lookup.data_folder() / "lists"
 
@@ -168,9 +171,9 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _verify_rsa(stream: Stream, bits: int, digest: int, blocks: tuple[int, int], kept: int = 0) -> str | None:
+def _verify_rsa(stream: Stream, kind: Kind, digest: int, blocks: tuple[int, int], kept: int = 0) -> str | None:
     """What is wrong with an entry; ``digest`` lacks the last ``kept`` of 64 bits."""
-    key = rsa_key_from_hints(stream, bits, blocks)
+    key = rsa_key_from_hints(stream, kind.bits, blocks, kind.variant)
     if int.from_bytes(number_digest(key.modulus)[:8], "big") >> kept != digest:
         return "the hints do not give the listed modulus"
     for prime in (key.first, key.second):
@@ -209,7 +212,7 @@ def verify_block(path: Path, offsets: Iterable[int] | None = None, *, full: bool
         stream = streams[offset]
         digest = int(block.digests[offset])
         if not kind.bits:
-            _, x, _ = ec_key(kind.curve, stream)
+            _, x, _ = ec_key(kind.curve, stream, kind.variant)
             if int.from_bytes(number_digest(x, coordinate_bytes(kind.curve))[:8], "big") != digest:
                 note(stream, "another point")
             continue
@@ -217,14 +220,17 @@ def verify_block(path: Path, offsets: Iterable[int] | None = None, *, full: bool
         blocks = (int(block.hints[offset, 0]), int(block.hints[offset, 1]))
         if full:
             listed = [Record(digest.to_bytes(8, "big"), blocks), *extras.get(offset, ())]
-            made = [Record(number_digest(key.modulus)[:8], key.blocks) for key in rsa_keys(stream, kind.bits).values()]
+            made = [
+                Record(number_digest(key.modulus)[:8], key.blocks)
+                for key in rsa_keys(stream, kind.bits, kind.variant).values()
+            ]
             if listed != made:
                 note(stream, "complete generation gives another key")
             continue
-        note(stream, _verify_rsa(stream, kind.bits, digest, blocks))
+        note(stream, _verify_rsa(stream, kind, digest, blocks))
         for record in extras.get(offset, ()):
             assert record.blocks is not None
-            note(stream, _verify_rsa(stream, kind.bits, int.from_bytes(record.digest, "big"), record.blocks))
+            note(stream, _verify_rsa(stream, kind, int.from_bytes(record.digest, "big"), record.blocks))
     return defects
 
 
@@ -274,18 +280,21 @@ def verify_merged(path: Path, streams: Iterable[int], *, full: bool = False) -> 
         prefixes = [int(listed.entries[row]) >> STREAM_BITS for row in rows]
         blocks = [] if listed.hints is None else [(int(a), int(b)) for a, b in listed.hints[rows].tolist()]
         if not kind.bits:
-            _, x, _ = ec_key(kind.curve, stream)
+            _, x, _ = ec_key(kind.curve, stream, kind.variant)
             if prefixes != [_prefix(number_digest(x, coordinate_bytes(kind.curve)))]:
                 defects.append(Defect(kind.name, str(stream), "another point"))
         elif full:
-            made = [(_prefix(number_digest(key.modulus)), key.blocks) for key in rsa_keys(stream, kind.bits).values()]
+            made = [
+                (_prefix(number_digest(key.modulus)), key.blocks)
+                for key in rsa_keys(stream, kind.bits, kind.variant).values()
+            ]
             if sorted(made) != sorted(zip(prefixes, blocks, strict=True)):
                 defects.append(Defect(kind.name, str(stream), "complete generation gives another key"))
         else:
             if not rows:
                 defects.append(Defect(kind.name, str(stream), "not in the list"))
             for prefix, hints in zip(prefixes, blocks, strict=True):
-                problem = _verify_rsa(stream, kind.bits, prefix, hints, kept=STREAM_BITS)
+                problem = _verify_rsa(stream, kind, prefix, hints, kept=STREAM_BITS)
                 if problem is not None:
                     defects.append(Defect(kind.name, str(stream), problem))
     return defects
@@ -408,9 +417,9 @@ def find(digests: Iterable[bytes]) -> Iterator[tuple[bytes, str, Stream | None]]
                 stream = Stream.of(hit.stream)
                 if kind.bits:
                     assert hit.blocks is not None
-                    made = number_digest(rsa_key_from_hints(stream, kind.bits, hit.blocks).modulus)
+                    made = number_digest(rsa_key_from_hints(stream, kind.bits, hit.blocks, kind.variant).modulus)
                 else:
-                    made = number_digest(ec_key(kind.curve, stream)[1], coordinate_bytes(kind.curve))
+                    made = number_digest(ec_key(kind.curve, stream, kind.variant)[1], coordinate_bytes(kind.curve))
                 if made == digest:
                     answer = (digest, kind.list_name, stream)
         yield answer

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keyassay.errors import KeyassayError
-from keyassay.lists.recipes.debian_openssl import ARCHS, PIDS, STATES, Stream
+from keyassay.lists.recipes.debian_openssl import ARCHS, PIDS, STATES, USUAL, VARIANTS, Stream, Variant
 
 BLOCK = 4_096
 STREAM_BITS = 19
@@ -39,13 +39,24 @@ _EXTRA = struct.Struct("<HH")
 class Kind:
     """What one list is about: RSA keys of a size, or keys on a curve.
 
-    ``confirmed`` says that keys of this kind made by a really vulnerable OpenSSL were compared.
+    Attributes:
+        name: at most 16 characters.
+        bits: of RSA keys, else 0.
+        curve: name of the curve, else "".
+        confirmed: keys of this kind made by a really vulnerable OpenSSL were compared (never in the state ``direct``).
+        variant: how the keys came about. Only the lists of the usual one come with the program.
     """
 
     name: str
     bits: int = 0
     curve: str = ""
     confirmed: bool = True
+    variant: Variant = USUAL
+
+    @property
+    def usual(self) -> Kind:
+        """The same keys made in the usual way: the kind whose list comes with the program."""
+        return KINDS[self.name.removesuffix(f"-{self.variant.name}")] if self.variant.name else self
 
     @property
     def list_name(self) -> str:
@@ -63,7 +74,8 @@ class Kind:
         return 12 if self.has_hints else 8
 
 
-KINDS = {
+#: kinds whose lists come with the program, or will as soon as they are computed
+SHIPPED = {
     kind.name: kind
     for kind in (
         Kind("rsa-512", bits=512, confirmed=False),
@@ -71,14 +83,20 @@ KINDS = {
         Kind("rsa-2048", bits=2048),
         Kind("rsa-3072", bits=3072),
         Kind("rsa-4096", bits=4096),
+        Kind("ec-secp160r1", curve="secp160r1", confirmed=False),
+        Kind("ec-p224", curve="P-224", confirmed=False),
         Kind("ec-p256", curve="P-256"),
         Kind("ec-p384", curve="P-384"),
         Kind("ec-p521", curve="P-521", confirmed=False),
         Kind("ec-secp256k1", curve="secp256k1", confirmed=False),
     )
 }
-#: start-up states that complete lists hold
-LISTED_STATES = ("rnd", "nornd", "noreadrnd", "direct")
+#: all kinds: those, and their variants, whose lists whoever wants them makes
+KINDS = SHIPPED | {
+    f"{kind.name}-{variant.name}": replace(kind, name=f"{kind.name}-{variant.name}", confirmed=False, variant=variant)
+    for kind in SHIPPED.values()
+    for variant in VARIANTS.values()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +118,14 @@ class BlockName:
         return (Stream(self.arch, self.state, pid) for pid in range(self.first, self.first + BLOCK))
 
 
-def block_names(kind: str, states: Iterable[str] = LISTED_STATES) -> list[BlockName]:
-    """All blocks that make a list complete."""
+def block_names(kind: str) -> list[BlockName]:
+    """All blocks that make a list complete, by state, platform and process id."""
+    variant = KINDS[kind].variant
     return [
-        BlockName(kind, arch, state, first) for state in states for arch in ARCHS for first in range(0, PIDS, BLOCK)
+        BlockName(kind, arch, state, first)
+        for state in variant.states
+        for arch in variant.archs
+        for first in range(0, PIDS, BLOCK)
     ]
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from keyassay.errors import KeyassayError
 from keyassay.lists.format import (
     KINDS,
+    SHIPPED,
     STREAM_BITS,
     STREAM_MASK,
     Block,
@@ -84,14 +85,24 @@ def data_folder() -> Path:
 def blocks_folder(kind: str) -> Path | None:
     """Where the blocks of a kind are that look-ups use: those of a checkout, else those that the user built.
 
-    A wheel has a merged list and no blocks: what is built beside it is for comparison, and never replaces it.
+    A wheel has merged lists and no blocks: what is built beside one is for comparison, and replaces it only if it has
+    more blocks.
     """
     if (DATA / kind).is_dir():
         return DATA
     own = data_folder() / "lists"
-    if not (MERGED / f"{kind}.bin").exists() and (own / kind).is_dir():
-        return own
-    return None
+    built = sum(1 for _ in (own / kind).glob("*.bin"))
+    if not built:
+        return None
+    ready = 0
+    with suppress(KeyassayError):
+        ready = open_merged(MERGED / f"{kind}.bin").blocks
+    return own if built > ready else None
+
+
+def is_there(kind: str) -> bool:
+    """Whether there is anything of the list of a kind, be it damaged."""
+    return blocks_folder(kind) is not None or (MERGED / f"{kind}.bin").exists()
 
 
 def _stamp(folder: Path) -> bytes:
@@ -188,13 +199,14 @@ def merged(kind: str) -> MergedList | None:
         stamp = _stamp(folder / kind)
     except OSError as error:
         raise KeyassayError(f"{folder / kind} cannot be read: {error.strerror or error}") from error
+    complete = len(block_names(kind))
     for path in places:
-        # a damaged one is made again; so is one of another checkout, which has other blocks
+        # a damaged one is made again; so is one of another checkout, which has other blocks or asks for more of them
         with suppress(KeyassayError):
             found = open_merged(path)
-            if found.stamp == stamp and found.kind.name == kind:
+            if found.stamp == stamp and found.kind.name == kind and found.complete_blocks == complete:
                 return found
-    data = pack_merged(KINDS[kind], _blocks(kind, folder), len(block_names(kind)), stamp)
+    data = pack_merged(KINDS[kind], _blocks(kind, folder), complete, stamp)
     path_of_list = _write(kind, data, _merged_folders(folder))
     # where nothing can be written the list is merged again by each process, in a tenth of a second
     return merged_of(data) if path_of_list is None else open_merged(path_of_list)
@@ -209,9 +221,11 @@ def whole(kind: str) -> MergedList | None:
 
 
 def available() -> tuple[ListInfo, ...]:
-    """What there is of each list, missing and damaged ones with zero entries."""
+    """What there is of each list, missing and damaged ones with zero entries; of variants only what somebody made."""
     found = []
     for kind in KINDS.values():
+        if kind.name not in SHIPPED and not is_there(kind.name):
+            continue
         one = whole(kind.name)
         found.append(
             ListInfo(

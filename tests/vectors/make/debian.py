@@ -12,7 +12,7 @@ from random import Random
 import gmpy2
 
 from keyassay.lists.debian import coordinate_bytes, curve_order, ec_key
-from keyassay.lists.recipes.debian_openssl import RsaKey, Stream, rsa_keys
+from keyassay.lists.recipes.debian_openssl import VARIANTS, RsaKey, Stream, rsa_keys
 
 FOLDER = Path(__file__).parent.parent / "checks"
 RANDOM = Random(166)
@@ -86,6 +86,11 @@ def ec_vectors() -> None:
         ("P-384", Stream("be32", "noreadrnd", 77), "whole"),
         ("P-521", Stream("le64", "nornd", 12345), "whole"),
         ("secp256k1", Stream("le32", "rnd", 999), "whole"),
+        ("P-256", Stream("le64", "direct", 5), "whole"),
+        ("P-384", Stream("be32", "direct", 8191), "compressed"),
+        ("P-224", Stream("le32", "noreadrnd", 3), "whole"),
+        ("secp160r1", Stream("le64", "rnd", 30000), "whole"),
+        ("secp160r1", Stream("be32", "direct", 1), "compressed"),
     ]
     for curve, stream, form in streams:
         d, x, y = ec_key(curve, stream)
@@ -94,8 +99,11 @@ def ec_vectors() -> None:
     p = 2**256 - 2**224 + 2**192 + 2**96 - 1
     negative = curve_order("P-256") - d
     cases.append(case("the negative of a key", "weak", ec("P-256", x, p - y, "whole"), f'd = "{negative:x}"', **weak))
-    d, x, y = ec_key("P-256", Stream("le64", "direct", 5))
-    cases.append(case("a start without a look at ~/.rnd has no list", "near-miss", ec("P-256", x, y, "whole")))
+    for variant in VARIANTS.values():
+        stream = Stream(variant.archs[0], "rnd", 5)
+        d, x, y = ec_key("P-256", stream, variant)
+        name = f"{stream}, {variant.words}: no list comes with the program"
+        cases.append(case(name, "near-miss", ec("P-256", x, y, "whole")))
     from cryptography.hazmat.primitives.asymmetric import ec as library
 
     secret = RANDOM.getrandbits(255)

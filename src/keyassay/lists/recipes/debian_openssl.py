@@ -1,7 +1,8 @@
 """Every key of Debian's OpenSSL with the predictable random generator (CVE-2008-0166), bit for bit.
 
-A stream (platform, state of the random file, process id) gives one key per type and size. ``rsa_key`` and ``ec_key``
-make it from scratch; with the hints of a list an RSA key costs a few milliseconds. DSA-1571-1, OpenSSL 0.9.8c to g.
+A stream (platform, state of the random file, process id) gives one key per type and size. ``rsa_keys`` and
+``ec_secret`` make it from scratch; with the hints of a list an RSA key costs a few milliseconds. DSA-1571-1, OpenSSL
+0.9.8c to g. A ``Variant`` stands for other ways to the key: a second key, files given by ``-rand``, other platforms.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ ARCHS = ("le64", "le32", "be32")
 STATES = ("rnd", "nornd", "noreadrnd", "direct")
 PIDS = 32_768
 
-#: bytes of a C long, byte order of hashed integers, bytes of struct stat
+#: bytes of a C long, byte order of hashed integers, bytes of struct stat. As le64 are amd64 and ia64; as le32 i386, arm
+#: and armel; as be32 powerpc, sparc and s390, all by the declarations of struct stat in glibc. See also ``VARIANTS``.
 _PLATFORMS = {"le64": (8, "little", 144), "le32": (4, "little", 88), "be32": (4, "big", 88)}
 _RING = 1023
 
@@ -57,6 +59,44 @@ class Stream:
 
     def __str__(self) -> str:
         return " ".join(f"{name}={value}" for name, value in self.fields.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What happened otherwise than in a stream's first key, on a platform of ``_PLATFORMS``.
+
+    Attributes:
+        name: three letters, "" for the usual case.
+        words: what happened, for people; follows a comma.
+        archs, states: which streams there are.
+        stat: bytes of struct stat, None for the platform's own.
+        chunks: pieces of 1024 bytes, the last one begun, in a file given by ``-rand``; 0 if none was given.
+        earlier: keys of the same kind that the process made before, with nothing else drawn in between.
+    """
+
+    name: str = ""
+    words: str = ""
+    archs: tuple[str, ...] = ARCHS
+    states: tuple[str, ...] = STATES
+    stat: int | None = None
+    chunks: int = 0
+    earlier: int = 0
+
+
+USUAL = Variant()
+#: By name. ``-rand`` is read after ~/.rnd (a device gives 2048 bytes, two pieces); only programs of somebody's own make
+#: two keys in one process. 144 bytes is struct stat on mips and mipsel (o32), 136 on alpha, by glibc's declarations;
+#: these are otherwise as be32, le32 and le64. No variant has been compared with keys of a vulnerable original.
+VARIANTS = {
+    one.name: one
+    for one in (
+        Variant("2nd", "as the second key of the process", earlier=1),
+        Variant("rf1", "with `-rand FILE` of at most 1024 bytes", states=STATES[:3], chunks=1),
+        Variant("rf2", "with `-rand` and a device or a file of 1025 to 2048 bytes", states=STATES[:3], chunks=2),
+        Variant("144", "on mips or mipsel", archs=("le32", "be32"), states=("rnd", "noreadrnd"), stat=144),
+        Variant("136", "on alpha", archs=("le64",), states=("rnd", "noreadrnd"), stat=136),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,18 +201,19 @@ class _Pool:
 
 
 @cache
-def _start(arch: str, state: str) -> _Pool:
+def _start(arch: str, state: str, variant: Variant = USUAL) -> _Pool:
     """The state just before the first output: the same for all process ids, first add(W) included."""
     pool = _Pool(arch)
-    stat = _PLATFORMS[arch][2]
+    stat = variant.stat or _PLATFORMS[arch][2]
     polls = (32, pool.long, pool.long, pool.long)
+    given = (stat, *(1024,) * variant.chunks) if variant.chunks else ()
     additions: tuple[int, ...]
     if state == "rnd":
-        additions = (stat, 1024, pool.long, *polls)
+        additions = (stat, 1024, *given, pool.long, *polls)
     elif state == "nornd":
-        additions = (*polls, pool.long)
+        additions = (*polls, *given, pool.long)
     elif state == "noreadrnd":
-        additions = (stat, *polls, pool.long)
+        additions = (stat, *polls, *given, pool.long)
     else:
         additions = (pool.long, *polls)
     for count in additions:
@@ -189,8 +230,8 @@ class Draws:
     is fixed whatever the integers are used for.
     """
 
-    def __init__(self, stream: Stream, size: int) -> None:
-        self._pool = _start(stream.arch, stream.state).copy()
+    def __init__(self, stream: Stream, size: int, variant: Variant = USUAL) -> None:
+        self._pool = _start(stream.arch, stream.state, variant).copy()
         order = _PLATFORMS[stream.arch][1]
         self._pid = stream.pid.to_bytes(4, order) if stream.pid else b""  # type: ignore[arg-type]
         self._size = size
@@ -437,33 +478,38 @@ def primes(draws: Draws, bits: int, position: int = 0, ahead: int | None = None)
         yield p, start, position
 
 
-def rsa_primes(stream: Stream, bits: int) -> Iterator[tuple[int, int]]:
+def rsa_primes(stream: Stream, bits: int, variant: Variant = USUAL) -> Iterator[tuple[int, int]]:
     """Primes for an even modulus size with their blocks: P0, P1, P2, ... of the stream."""
     half = bits // 2
-    for prime, block, _ in primes(Draws(stream, (half + 7) // 8), half):
+    for prime, block, _ in primes(Draws(stream, (half + 7) // 8, variant), half):
         yield prime, block
 
 
-def rsa_keys(stream: Stream, bits: int) -> dict[int, RsaKey]:
+def rsa_keys(stream: Stream, bits: int, variant: Variant = USUAL) -> dict[int, RsaKey]:
     """The keys of a stream for even ``bits``, by public exponent: {65537: key} or {65537: key, 3: another}.
 
     The exponent only refuses primes that are 1 modulo one of its prime factors, and primes up to 17863 are never such
-    factors of p - 1: so 3 stands for all exponents made of those.
+    factors of p - 1: so 3 stands for all exponents made of those. A process uses one exponent for all of its keys.
     """
     if bits % 2:
         raise ValueError("odd sizes go through odd_rsa_key")
     found: list[tuple[int, int]] = []
     suited: list[tuple[int, int]] = []
-    for prime, block in rsa_primes(stream, bits):
-        if len(found) < 2 and (not found or found[0][0] != prime):
-            found.append((prime, block))
-        if prime % 65537 != 1 and (not suited or suited[0][0] != prime):
-            suited.append((prime, block))
-        if len(suited) == 2:
+    wanted = 2 * variant.earlier + 2
+    for prime, block in rsa_primes(stream, bits, variant):
+        for taken in (found, suited):
+            refused = taken is suited and prime % 65537 == 1
+            again = len(taken) % 2 == 1 and taken[-1][0] == prime
+            if len(taken) < wanted and not refused and not again:
+                taken.append((prime, block))
+        if len(suited) == wanted:
             break
-    keys = {65537: RsaKey(suited[0][0], suited[1][0], (suited[0][1], suited[1][1]))}
-    if found != suited:
-        keys[3] = RsaKey(found[0][0], found[1][0], (found[0][1], found[1][1]))
+    keys = {
+        exponent: RsaKey(one, two, (first, second))
+        for exponent, ((one, first), (two, second)) in ((65537, suited[-2:]), (3, found[-2:]))
+    }
+    if keys[3] == keys[65537]:
+        del keys[3]
     return keys
 
 
@@ -486,25 +532,26 @@ def odd_rsa_key(stream: Stream, bits: int) -> RsaKey:
     raise AssertionError("a stream of primes has no end")
 
 
-def rsa_key_from_hints(stream: Stream, bits: int, blocks: tuple[int, int]) -> RsaKey:
+def rsa_key_from_hints(stream: Stream, bits: int, blocks: tuple[int, int], variant: Variant = USUAL) -> RsaKey:
     """Make a key again from the indices of the blocks that became its primes: two delta searches, no exponentiation.
 
     Nothing is verified here: multiply and compare.
     """
     half = bits // 2
-    draws = Draws(stream, (half + 7) // 8)
+    draws = Draws(stream, (half + 7) // 8, variant)
     numbers = [candidate(draws[block], half) for block in blocks]
     first, second = (number + delta for number, delta in zip(numbers, delta_search(half)(numbers), strict=True))
     return RsaKey(first, second, blocks)
 
 
-def ec_secret(stream: Stream, order: int) -> int:
-    """The private key of a stream on a curve of that order: the first draw in 1 .. order - 1."""
+def ec_secret(stream: Stream, order: int, variant: Variant = USUAL) -> int:
+    """The private key of a stream on a curve of that order: its first draw in 1 .. order - 1, or a later one."""
     bits = order.bit_length()
     wide = order >> (bits - 3) == 0b100
     width = bits + 1 if wide else bits
-    draws = Draws(stream, (width + 7) // 8)
+    draws = Draws(stream, (width + 7) // 8, variant)
     index = 0
+    earlier = variant.earlier
     while True:
         drawn = _witness(draws[index], width)
         index += 1
@@ -513,4 +560,6 @@ def ec_secret(stream: Stream, order: int) -> int:
                 if drawn >= order:
                     drawn -= order
         if 0 < drawn < order:
-            return drawn
+            if not earlier:
+                return drawn
+            earlier -= 1
