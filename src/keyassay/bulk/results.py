@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from keyassay.certificates.fleet import NotRun
@@ -19,6 +20,9 @@ from keyassay.certificates.public_key import (
     RsaPublicKey,
 )
 from keyassay.findings import Classification, Confidence, Finding, Profile
+
+#: CPU seconds a key in profile deep where nothing else is said
+DEFAULT_BUDGET = 5.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Settings:
         passwords: tried on PKCS #12, JKS and encrypted private key files.
         timeout: seconds for each network source.
         now: the time that validity is judged at, seconds since 1970; 0 for the current time.
+        budget: CPU seconds that the deep steps of profile deep may spend on a key.
+        total_budget: CPU seconds that they may spend on all keys of the run together; 0 for no such limit.
     """
 
     profile: Profile = Profile.STANDARD
@@ -50,6 +56,42 @@ class Settings:
     passwords: tuple[bytes, ...] = ()
     timeout: float = 10.0
     now: int = 0
+    budget: float = DEFAULT_BUDGET
+    total_budget: float = 0.0
+
+
+class Outcome(StrEnum):
+    """How a deep step ended; the values are those of the JSON contract."""
+
+    FOUND = "found"
+    DONE = "done"
+    DONE_EARLIER = "done earlier"
+    PARTLY = "partly"
+    NOT_STARTED = "not started"
+    NOT_NEEDED = "not needed"
+    DOES_NOT_APPLY = "does not apply"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What became of one deep step on one key.
+
+    Attributes:
+        check: id of the check.
+        step: name of the step.
+        outcome: how it ended.
+        detail: how far it came ("40 of 74 curves"), or why it did not run.
+        seconds: CPU spent, by this run.
+        units: units of work done in all, for a later run that goes on.
+    """
+
+    check: str
+    step: str
+    outcome: Outcome
+    detail: str = ""
+    seconds: float = 0.0
+    units: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +102,71 @@ class Result:
         item: the item, readable or not.
         findings: worst first; those explained by another finding are left out.
         not_run: checks that apply to the item but did not do their work, with reasons.
+        steps: profile deep: what became of each deep step on the key, in the order of the steps; empty where none
+            was needed (the key was broken before) or none exists for this type of key.
     """
 
     item: Item
     findings: tuple[Finding, ...] = ()
     not_run: tuple[NotRun, ...] = ()
+    steps: tuple[StepReport, ...] = ()
 
     @property
     def worst(self) -> Classification | None:
         """The worst classification among the findings."""
         return self.findings[0].classification if self.findings else None
+
+
+@dataclass
+class StepCount:
+    """What became of one deep step on all keys of a run.
+
+    Attributes:
+        stage: its place in the order of steps, 1 to 7.
+        outcomes: number of keys by outcome.
+        least, most: units done and their description ("40 of 74 curves") where it was broken off earliest and latest.
+    """
+
+    stage: int
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    least: tuple[int, str] | None = None
+    most: tuple[int, str] | None = None
+
+    def add(self, report: StepReport) -> None:
+        """Count a key."""
+        self.outcomes[report.outcome] += 1
+        if report.outcome is Outcome.PARTLY:
+            here = (report.units, report.detail)
+            self.least = min(self.least or here, here)
+            self.most = max(self.most or here, here)
+
+
+@dataclass
+class DeepSummary:
+    """The deep steps of a run in numbers. A key that several items have counts once.
+
+    Attributes:
+        budget: CPU seconds for each key, as asked.
+        total_budget: CPU seconds for all of them, 0 for no limit.
+        keys: different keys that nothing had broken and that have deep steps.
+        examined: of these, keys on which the steps have run as far as the budget went.
+        broken: of these, keys that deep steps broke.
+        seconds: CPU spent, by this run.
+        steps: by (check, name of the step), in the order in which steps run.
+    """
+
+    budget: float
+    total_budget: float = 0.0
+    keys: int = 0
+    examined: int = 0
+    broken: int = 0
+    seconds: float = 0.0
+    steps: dict[tuple[str, str], StepCount] = field(default_factory=dict)
+
+    @property
+    def out_of_budget(self) -> bool:
+        """Whether a larger budget would have gone further."""
+        return any(one.outcomes[Outcome.PARTLY] or one.outcomes[Outcome.NOT_STARTED] for one in self.steps.values())
 
 
 @dataclass
@@ -95,6 +192,7 @@ class Summary:
         interrupted: the run was broken off; what was found so far is there.
         lists: remarks on the state of the lists ("debian-rsa-2048: 95 of 96 blocks"), empty if all is there.
         stored: keys of earlier runs that this run was compared with, by ``against``.
+        deep: the deep steps; None where the run had none.
     """
 
     profile: Profile = Profile.STANDARD
@@ -116,6 +214,7 @@ class Summary:
     interrupted: bool = False
     lists: tuple[str, ...] = ()
     stored: int = 0
+    deep: DeepSummary | None = None
 
     @property
     def items(self) -> int:

@@ -19,18 +19,19 @@ from itertools import chain
 from multiprocessing import get_context
 from typing import Any, BinaryIO
 
+from keyassay.bulk.deep_run import DeepRun, Examined
 from keyassay.bulk.fleet import FleetColumns, RunFleet, Spool, columns_of
-from keyassay.bulk.results import Result, Settings, Summary, key_name
+from keyassay.bulk.journal import Journal
+from keyassay.bulk.results import DeepSummary, Result, Settings, StepReport, Summary, key_name
 from keyassay.bulk.store import Store
 from keyassay.certificates.batches import group_keys
 from keyassay.certificates.decoding import decode
 from keyassay.certificates.fleet import NotRun
 from keyassay.certificates.item import Item, Kind, RawItem
-from keyassay.certificates.limits import Limits
-from keyassay.certificates.public_key import PublicKey, RsaPublicKey
+from keyassay.certificates.public_key import PublicKey
 from keyassay.certificates.reading import ReadOptions, read, read_encodings, total_bytes
 from keyassay.checks import Check, Context, FleetPart, catalogue, catalogue_digest, check
-from keyassay.findings import EvidenceRefusedError, Finding, Verdict
+from keyassay.findings import EvidenceRefusedError, Finding, Profile, Verdict
 
 #: (phase, share done 0..1 or None if unknown, items so far)
 Progress = Callable[[str, float | None, int], None]
@@ -83,6 +84,20 @@ class Plan:
     def checks(self) -> tuple[Check[Any], ...]:
         """All of them."""
         return (*self.key_checks, *self.certificate_checks, *self.fleet_checks)
+
+    @property
+    def deep_checks(self) -> tuple[Check[Any], ...]:
+        """Those whose deep steps run: in profile deep, and where the user named a check of profile deep."""
+        return tuple(
+            one
+            for one in self.key_checks
+            if one.deep_steps and self.context_for(one, alone=True).profile >= Profile.DEEP
+        )
+
+    @property
+    def waits(self) -> bool:
+        """Whether results wait for the last input."""
+        return bool(self.fleet_checks or self.settings.against or self.deep_checks)
 
     @cached_property
     def context(self) -> Context:
@@ -151,7 +166,7 @@ def assess_items(items: Sequence[Item], plan: Plan) -> list[Result]:
 
     limits = plan.settings.limits
     all_keys = [item.key for item in items]
-    large = [_oversized(key, limits) for key in all_keys]
+    large = [limits.exceeded_by(key) for key in all_keys]
     groups: list[tuple[bool, list[PublicKey | None]]] = [(False, all_keys)]
     if any(large):
         groups = [
@@ -181,12 +196,6 @@ def assess_items(items: Sequence[Item], plan: Plan) -> list[Result]:
         remarks = failed.get(position, ())
         results[position] = Result(items[position], tuple(found.get(position, ())), tuple(remarks))
     return results
-
-
-def _oversized(key: PublicKey | None, limits: Limits) -> bool:
-    return isinstance(key, RsaPublicKey) and (
-        key.modulus.bit_length() > limits.modulus_bits or key.exponent.bit_length() > limits.exponent_bits
-    )
 
 
 def _guarded(one: Check[Any], subject: Any, context: Context) -> Iterator[tuple[int, Any, str]]:
@@ -236,7 +245,7 @@ def assess_block(raw: Sequence[RawItem], plan: Plan) -> Block:
     keys = Counter([key_name(item) for item in items if item.assessed])
     not_assessed = len(items) - keys.total() - kinds[Kind.UNREADABLE]
     keys.pop("", None)
-    columns = columns_of(items, plan.settings.limits) if plan.fleet_checks or plan.settings.against else None
+    columns = columns_of(items, plan.settings.limits) if plan.waits else None
     notes = set(plan.context.notes)
     return Block(results, Tally(kinds, keys, not_assessed), columns, notes)
 
@@ -302,20 +311,25 @@ class Scan:
             left_out=_left_out(settings),
         )
         self._store = Store(settings.against) if settings.against else None
+        self._journal: Journal | None = None
         if self._store is not None:
             self.summary.stored = self._store.keys
+            if self.plan.deep_checks:
+                self._journal = self._store.journal(self.plan.deep_checks)
 
     def __iter__(self) -> Iterator[Result]:
-        """Results in input order; with fleet checks the first comes after the last input is read."""
+        """Results in input order; with fleet checks or deep steps the first comes after the last input is read."""
         started = time.monotonic()
         try:
-            if self.plan.fleet_checks or self._settings.against:
+            if self.plan.waits:
                 yield from self._with_fleet()
             else:
                 for block in self._blocks():
                     for result in block.results:
                         yield self._finish(result, ()) if result.findings else result
         finally:
+            if self._journal is not None:
+                self._journal.close()
             if self._store is not None:
                 self._store.close()
             self.summary.seconds = time.monotonic() - started
@@ -385,15 +399,26 @@ class Scan:
             if note not in summary.not_run:
                 summary.not_run.append(note)
 
-    def _finish(self, result: Result, fleet_findings: Iterable[Finding]) -> Result:
-        findings = settle(chain(result.findings, fleet_findings))
+    def _finish(
+        self,
+        result: Result,
+        fleet_findings: Iterable[Finding],
+        steps: tuple[StepReport, ...] = (),
+        deep: Finding | None = None,
+    ) -> Result:
+        found = chain(result.findings, fleet_findings)
+        if deep is not None:  # it says more than what the same check found before
+            found = chain((one for one in found if one.check != deep.check), (deep,))
+        findings = settle(found)
         if findings:
             summary = self.summary
             summary.worst[findings[0].classification] += 1
             for finding in findings:
                 summary.by_check[finding.check] += 1
                 summary.confidence[finding.confidence] += 1
-        return result if findings == result.findings else replace(result, findings=findings)
+        if findings == result.findings and not steps:
+            return result
+        return replace(result, findings=findings, steps=steps)
 
     # The whole run
 
@@ -410,6 +435,7 @@ class Scan:
                 assert block.columns is not None
                 fleet.add(block.columns, block.results)
             found = self._fleet_findings(fleet)
+            deep = self._deep_steps(fleet.spool, found)
             draft = None
             if self._store is not None:
                 if fleet.overflow:
@@ -421,7 +447,8 @@ class Scan:
                 for position, result in enumerate(fleet.spool.block(number)):
                     if draft is not None:
                         draft.take(start + position, result.item)
-                    yield self._finish(result, found.get(start + position, ()))
+                    steps, finding = deep.of(start + position) if deep else ((), None)
+                    yield self._finish(result, found.get(start + position, ()), steps, finding)
             if draft is not None and not self.summary.interrupted:
                 try:
                     draft.commit()
@@ -429,6 +456,27 @@ class Scan:
                     self.summary.not_run.append(NotRun("--against", f"nothing was stored: {error.strerror}"))
         finally:
             fleet.spool.close()
+
+    def _deep_steps(self, spool: Spool, found: dict[int, list[Finding]]) -> Examined | None:
+        """What costs seconds a key, on the keys that nothing has broken yet."""
+        settings, checks = self._settings, self.plan.deep_checks
+        if not checks:
+            return None
+        self.summary.deep = DeepSummary(settings.budget, settings.total_budget)
+        run = DeepRun(
+            checks,
+            self.plan.context_for(checks[0], alone=True),
+            settings,
+            settings.jobs or min(os.cpu_count() or 1, 32),
+            self._journal,
+            lambda phase, share: self._progress(phase, share, self.summary.items),
+            self.summary.deep,
+        )
+        run.broken_off = self.summary.interrupted
+        examined = run.examine(spool, found)
+        self.summary.interrupted |= run.broken_off
+        self.summary.not_run.extend(note for note in run.notes if note not in self.summary.not_run)
+        return examined
 
     def _fleet_findings(self, fleet: RunFleet) -> dict[int, list[Finding]]:
         found: dict[int, list[Finding]] = {}
@@ -489,7 +537,7 @@ class Scan:
         for number in range(len(fleet.spool)):
             start = fleet.start_of(number)
             keys = [result.item.key for result in fleet.spool.block(number)]
-            usable = [None if _oversized(key, self._settings.limits) else key for key in keys]
+            usable = [None if self._settings.limits.exceeded_by(key) else key for key in keys]
             for batch, positions in group_keys(usable):
                 if isinstance(batch.keys[0], one.metadata.applies_to):
                     for row, verdict, error in _guarded(one, batch, context):

@@ -12,12 +12,12 @@ import os
 import struct
 import tempfile
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import gmpy2
 import numpy as np
@@ -25,8 +25,10 @@ from gmpy2 import mpz
 from numpy.typing import NDArray
 
 from keyassay.bulk.fleet import RunFleet
+from keyassay.bulk.journal import Journal
 from keyassay.certificates.fleet import IDENTITY, Earlier, EarlierKeys
 from keyassay.certificates.item import Item, Kind
+from keyassay.checks import Check
 from keyassay.errors import KeyassayError
 from keyassay.keymath.batch_gcd import Others
 from keyassay.keymath.factoring import product
@@ -172,7 +174,10 @@ class Store(EarlierKeys):
             raise KeyassayError(
                 f"{str(mark)!r} is not the mark of a store of version {VERSION}", "use the release that made the store"
             )
-        for leftover in self.folder.glob("segment-*.part"):  # of a run that was killed while it wrote
+        for leftover in (
+            *self.folder.glob("segment-*.part"),
+            *self.folder.glob("deep-*.part"),
+        ):  # of a run that was killed while it wrote
             with suppress(OSError):
                 leftover.unlink()
 
@@ -241,6 +246,14 @@ class Store(EarlierKeys):
         raise KeyError(modulus)
 
     # Adding
+
+    def journal(self, checks: Iterable[Check[Any]]) -> Journal:
+        """How far the deep steps of checks have come on each key; grows while the run goes on.
+
+        Raises:
+            KeyassayError: the file cannot be used, or is of another version.
+        """
+        return Journal(self.folder / "deep-steps.log", checks)
 
     def draft(self, fleet: RunFleet) -> Draft:
         """Begin the segment of a run."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from keyassay.certificates.public_key import PublicKey, RsaPublicKey
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -40,6 +42,12 @@ class Limits:
     line_bytes: int = 1024 * 1024
     file_bytes: int = 64 * 1024 * 1024
     unreadable_per_source: int = 1_000
+
+    def exceeded_by(self, key: PublicKey | None) -> bool:
+        """Whether the numbers of a key are too large for arithmetic: only checks of ``any_size`` see it."""
+        return isinstance(key, RsaPublicKey) and (
+            key.modulus.bit_length() > self.modulus_bits or key.exponent.bit_length() > self.exponent_bits
+        )
 
 
 DEFAULT_LIMITS = Limits()

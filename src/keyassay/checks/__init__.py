@@ -177,6 +177,8 @@ class DeepStep:
             Grows with the size to the power 2.5.
         applies: whether the step can find anything for a key, at no cost; "" or the reason why not.
         run: the step itself.
+        uses_known_primes: the step does nothing but try ``Effort.known_primes`` on the key: it is left out where
+            there are none, and runs once more when later keys of the run have given new ones.
     """
 
     check_id: str
@@ -185,6 +187,7 @@ class DeepStep:
     seconds: float
     applies: Callable[[Any], str]
     run: Callable[[Any, Effort], Verdict | None]
+    uses_known_primes: bool = False
 
 
 B = TypeVar("B")
@@ -239,7 +242,13 @@ class Check(Generic[B]):
         return declare
 
     def deeper(
-        self, name: str, *, stage: int, seconds: float, applies: Callable[[Any], str] = lambda _key: ""
+        self,
+        name: str,
+        *,
+        stage: int,
+        seconds: float,
+        applies: Callable[[Any], str] = lambda _key: "",
+        uses_known_primes: bool = False,
     ) -> Callable[[Callable[[Any, Effort], Verdict | None]], Callable[[Any, Effort], Verdict | None]]:
         """Decorator: a step of profile deep; keywords are ``DeepStep``'s fields.
 
@@ -248,7 +257,7 @@ class Check(Generic[B]):
         """
 
         def declare(function: Callable[[Any, Effort], Verdict | None]) -> Callable[[Any, Effort], Verdict | None]:
-            self.deep_steps.append(DeepStep(self.id, name, stage, seconds, applies, function))
+            self.deep_steps.append(DeepStep(self.id, name, stage, seconds, applies, function, uses_known_primes))
             return function
 
         return declare

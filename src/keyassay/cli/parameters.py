@@ -1,4 +1,4 @@
-"""Kinds of values on the command line: sizes, times, check ids, files to write."""
+"""Kinds of values on the command line: sizes, durations, times, check ids, files to write."""
 
 from __future__ import annotations
 
@@ -33,6 +33,27 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # older releases of clic
         if not 0 < size < 1 << 60:
             self.fail(f"{value!r} is out of range", param, ctx)
         return size
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # older releases of click have no argument here
+    """Seconds: 5s, 90, 1.5m, 2h, 1d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        found = re.fullmatch(
+            r"(\d+(?:\.\d+)?|\.\d+)\s*(?:(s|sec|seconds?)|(m|min|minutes?)|(h|hours?)|(d|days?))?",
+            value.strip(),
+            re.IGNORECASE,
+        )
+        if not found:
+            self.fail(f"{value!r} is no duration; 5s, 10m and 2h are", param, ctx)
+        seconds = float(found[1]) * {2: 1, 3: 60, 4: 3_600, 5: 86_400}.get(found.lastindex or 1, 1)
+        if not 0.001 <= seconds <= 10_000 * 86_400:
+            self.fail(f"{value!r} is out of range", param, ctx)
+        return seconds
 
 
 class Time(click.ParamType):  # type: ignore[type-arg]  # older releases of click have no argument here

@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from keyassay.bulk.results import Result, Settings
+from keyassay.bulk.results import DEFAULT_BUDGET, Result, Settings
 from keyassay.bulk.scan import Scan, rare_collection
-from keyassay.cli.parameters import CheckId, Size, Time, passwords_of, writing_to
+from keyassay.cli.parameters import CheckId, Duration, Size, Time, passwords_of, writing_to
 from keyassay.cli.progress import ProgressBar
 from keyassay.errors import KeyassayError
 from keyassay.findings import Classification, Profile
@@ -44,7 +44,19 @@ _ENDINGS = {
     default=Profile.STANDARD.label,
     show_default=True,
     help="How much work a key is worth: aws runs the two CVEs of AWS IoT Device Defender, fast takes tens of "
-    "microseconds a key, standard about a millisecond, deep has a budget per key.",
+    "microseconds a key, standard about a millisecond, deep has a budget per key: see --budget.",
+)
+@click.option(
+    "--budget",
+    type=Duration(),
+    metavar="TIME",
+    help="Profile deep: CPU time for each different key that nothing else breaks: 5s, 60s, 10m.  [default: 5s]",
+)
+@click.option(
+    "--total-budget",
+    type=Duration(),
+    metavar="TIME",
+    help="Profile deep: CPU time for all keys together, shared evenly: 2h.  [default: no limit]",
 )
 @click.option("--check", "only", type=CheckId(), multiple=True, help="Run this check only (may be repeated).")
 @click.option("--skip", type=CheckId(), multiple=True, help="Leave this check out (may be repeated).")
@@ -97,6 +109,8 @@ _ENDINGS = {
 def command(
     paths: tuple[str, ...],
     profile: str,
+    budget: float | None,
+    total_budget: float | None,
     only: tuple[str, ...],
     skip: tuple[str, ...],
     format_name: str | None,
@@ -122,14 +136,16 @@ def command(
     Examples:
       keyassay scan fleet/
       keyassay scan --profile fast --format jsonl bundle.pem > results.jsonl
+      keyassay scan --profile deep --budget 60s --against store/ suspects/
       keyassay scan --fail-on weak --baseline accepted.json --output report.sarif certs/
       aws iot describe-certificate --certificate-id ... | keyassay scan -
       keyassay scan --against store/ new-batch.zip
     """  # noqa: D301  \b is click's mark for lines to keep
     _something_exists(paths)
     rare_collection()
+    chosen = _profile(profile, budget, total_budget)
     settings = Settings(
-        profile=Profile[profile.upper()],
+        profile=chosen,
         only=only,
         skip=skip,
         fleet=not no_fleet,
@@ -139,6 +155,8 @@ def command(
         passwords=passwords_of(password_file),
         timeout=timeout,
         now=at or 0,
+        budget=budget or DEFAULT_BUDGET,
+        total_budget=total_budget or 0.0,
     )
     format_name = format_name or (_ENDINGS.get(output.suffix.lower()) if output else None) or "table"
     gate = Gate(
@@ -169,6 +187,23 @@ def command(
     if not scan.summary.items and not scan.summary.interrupted:
         click.echo("keyassay: nothing to read: no certificate, request or key was found", err=True)
     return gate.exit_code(scan.summary)
+
+
+def _profile(profile: str, budget: float | None, total_budget: float | None) -> Profile:
+    """The profile of the run: a budget asks for deep, unless another profile was named.
+
+    Raises:
+        KeyassayError: budget and profile contradict each other.
+    """
+    asked = Profile[profile.upper()]
+    name = "--budget" if budget is not None else "--total-budget" if total_budget is not None else ""
+    if not name or asked is Profile.DEEP:
+        return asked
+    if click.get_current_context().get_parameter_source("profile") is click.core.ParameterSource.DEFAULT:
+        return Profile.DEEP
+    raise KeyassayError(
+        f"{name} is for profile deep: profile {asked.label} spends no more than it has to", "add --profile deep"
+    )
 
 
 def _something_exists(paths: tuple[str, ...]) -> None:
