@@ -29,6 +29,10 @@ COMMANDS = {
     "checks": "List the checks, or explain one.",
     "prove": "Show every step of the proof for one file.",
     "lists": "See, build, verify and search the lists of weak keys.",
+    "serve": "Run the registry behind AWS IoT's API.",
+    "accounts": "The accounts of a registry.",
+    "keys": "Who may sign requests to a registry.",
+    "database": "Upgrade or check a registry's database.",
 }
 
 

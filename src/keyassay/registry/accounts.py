@@ -18,7 +18,7 @@ from sqlalchemy import Row, delete, func, select, update
 from keyassay.registry.errors import AlreadyExistsError, InvalidError, NotFoundError
 from keyassay.registry.registry import Registry
 from keyassay.storage import schema
-from keyassay.storage.database import Actor, Transaction
+from keyassay.storage.database import Actor, Database, Transaction
 
 _KEYS = schema.access_keys.c
 
@@ -129,6 +129,12 @@ def accounts(registry: Registry) -> list[Account]:
     with registry.database.read() as connection:
         rows = connection.execute(query.order_by(schema.accounts.c.id))
         return [Account(row.id, row.name, row.created_at, row.active_keys) for row in rows]
+
+
+def any_account(database: Database) -> bool:
+    """Whether there is any account."""
+    with database.read() as connection:
+        return connection.execute(select(schema.accounts.c.id).limit(1)).first() is not None
 
 
 def the_account(registry: Registry, account_id: str = "") -> str:

@@ -1,0 +1,83 @@
+"""Options that all commands of the registry share, and how they open it beside a running server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keyassay.errors import KeyassayError
+
+MISSING = "the server's libraries are not installed"
+_INSTALL = "install keyassay[server]"
+
+Command = Callable[..., Any]
+
+
+def database_options(function: Command) -> Command:
+    """``--database``, ``--key-file`` and ``--key-command``."""
+    for option in reversed((
+        click.option(
+            "--database", envvar="KEYASSAY_DATABASE", show_envvar=True, default="", metavar="URL",
+            help="sqlite:///PATH or postgresql://USER@HOST/NAME.  [default: a SQLite file in the data folder]",
+        ),
+        click.option(
+            "--key-file", envvar="KEYASSAY_KEY_FILE", show_envvar=True, default=None,
+            type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+            help="Holds the key that seals secrets.  [default: keyassay.key beside the SQLite file]",
+        ),
+        click.option(
+            "--key-command", envvar="KEYASSAY_KEY_COMMAND", show_envvar=True, default="", metavar="COMMAND",
+            help="Prints that key instead, as 64 hexadecimal digits.",
+        ),
+    )):  # fmt: skip
+        function = option(function)
+    return function
+
+
+account_option = click.option(
+    "--account", default="", metavar="ID", help="Whose; not needed where there is only one account."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+@contextlib.contextmanager
+def libraries() -> Iterator[None]:
+    """Say what to install if the libraries of the extra ``server`` are missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "keyassay":
+            raise
+        raise KeyassayError(f"{MISSING} ({error.name})", _INSTALL) from None
+
+
+@contextlib.contextmanager
+def opened(database: str, key_file: Path | None, key_command: str) -> Iterator[Any]:
+    """The registry, for a command that works beside a running server.
+
+    Raises:
+        KeyassayError: it cannot be opened, or it refused what the block asked for.
+    """
+    with libraries():
+        from keyassay.registry.errors import RegistryError  # noqa: PLC0415  the libraries may be missing
+        from keyassay.server.opening import open_registry  # noqa: PLC0415
+        from keyassay.server.settings import Settings  # noqa: PLC0415
+
+    registry = open_registry(Settings(database=database, key_file=key_file, key_command=key_command))
+    try:
+        yield registry
+    except RegistryError as error:
+        raise KeyassayError(error.message) from None
+    finally:
+        registry.database.close()
+
+
+def table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Columns under headings, for people."""
+    widths = [max(len(row[place]) for row in (headings, *rows)) for place in range(len(headings))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (headings, *rows)]
+    return "\n".join(line.rstrip() for line in lines)

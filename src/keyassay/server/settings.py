@@ -1,0 +1,126 @@
+"""What an operator may set for a server, checked before anything starts."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from keyassay.errors import KeyassayError
+from keyassay.lists.lookup import data_folder
+
+DEFAULT_LISTEN = "127.0.0.1:8443"
+DEFAULT_REGION = "us-east-1"
+SCREENING = ("off", "report", "refuse")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """``127.0.0.1:8443``, ``[::1]:8443`` or ``localhost:8443``; port 0 takes a free one.
+
+        Raises:
+            KeyassayError: it is none.
+        """
+        found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]\s]+)):(\d{1,5})", text)
+        if found is None or int(found[3]) > 65_535:
+            raise KeyassayError(f"{text!r} is no address to listen on", "127.0.0.1:8443 and [::1]:8443 are")
+        return cls(found[1] or found[2], int(found[3]))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to serve.
+
+    Attributes:
+        database: address; empty for a SQLite file in the user's data folder.
+        listen: where the API listens.
+        tls_certificate, tls_key: PEM files, both or none; without them only loopback is listened on.
+        region: in signatures and ARNs.
+        endpoint: the host name that DescribeEndpoint tells devices; empty for the first address.
+        key_file: where the key that seals secrets is; empty for ``keyassay.key`` beside the SQLite file.
+        key_command: prints that key instead.
+        insecure_no_auth: take everybody for the first account's administrator; loopback only.
+        metrics: where Prometheus reads, loopback only; None for nowhere.
+        screening: what happens to broken keys at registration: off, report, refuse.
+        threads: that answer requests.
+        connections: at most, at once.
+        log_format: "json" or "text".
+    """
+
+    database: str = ""
+    listen: tuple[Address, ...] = (Address("127.0.0.1", 8443),)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    region: str = DEFAULT_REGION
+    endpoint: str = ""
+    key_file: Path | None = None
+    key_command: str = ""
+    insecure_no_auth: bool = False
+    metrics: Address | None = None
+    screening: str = "report"
+    threads: int = 16
+    connections: int = 1_000
+    log_format: str = "json"
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise KeyassayError("TLS needs both a certificate and its key", "give --tls-cert and --tls-key")
+        for address in self.listen:
+            if address.is_loopback:
+                continue
+            if self.insecure_no_auth:
+                raise KeyassayError(f"without authentication nobody may listen on {address}", "127.0.0.1 is possible")
+            if self.tls_certificate is None:
+                raise KeyassayError(
+                    f"{address} can be reached from outside, which needs TLS",
+                    "give --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy that has them",
+                )
+        if self.metrics is not None and not self.metrics.is_loopback:
+            raise KeyassayError(f"counters are shown on loopback only, not on {self.metrics}")
+        if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d{1,2}", self.region):
+            raise KeyassayError(f"{self.region!r} is no region", "us-east-1 is one")
+        if self.screening not in SCREENING:
+            raise KeyassayError(f"screening is one of {', '.join(SCREENING)}")
+
+    @property
+    def database_url(self) -> str:
+        """The address of the database, with the default filled in."""
+        return self.database or f"sqlite:///{data_folder() / 'registry.db'}"
+
+    @property
+    def sealing_key_file(self) -> Path:
+        """The file of the sealing key, with the default filled in."""
+        if self.key_file is not None:
+            return self.key_file
+        url = self.database_url
+        if url.startswith("sqlite:///"):
+            return Path(url.removeprefix("sqlite:///")).parent / "keyassay.key"
+        return data_folder() / "keyassay.key"
+
+    @property
+    def endpoint_name(self) -> str:
+        """What DescribeEndpoint answers."""
+        return self.endpoint or str(self.listen[0])

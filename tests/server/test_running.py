@@ -1,0 +1,196 @@
+"""A server as its users meet it: boto3 in front, both databases behind, first start, TLS, bounds, an orderly end."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+import fleet_keys
+from keyassay.errors import KeyassayError
+from keyassay.registry import accounts
+from keyassay.server import running as module
+from keyassay.server.settings import Address, Settings
+from live_server import client, running
+from two_accounts import SECRET, A
+
+
+def get(url: str) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def test_a_certificate_goes_in_and_comes_out_by_boto3(database_url: str, tmp_path: Path) -> None:
+    one = fleet_keys.device()
+    with running(tmp_path, database=database_url) as server:
+        api = client(server)
+        made = api.register_certificate_without_ca(certificatePem=one.pem, status="ACTIVE")
+        assert made["certificateId"] == one.id
+        described = api.describe_certificate(certificateId=one.id)["certificateDescription"]
+        assert described["certificatePem"] == one.pem
+        assert described["ownedBy"] == A.account_id
+        assert described["validity"]["notAfter"] == one.certificate.not_valid_after_utc
+        with pytest.raises(api.exceptions.ResourceAlreadyExistsException) as raised:
+            api.register_certificate_without_ca(certificatePem=one.pem)
+        assert raised.value.response["resourceId"] == one.id
+        api.update_certificate(certificateId=one.id, newStatus="REVOKED")
+        with pytest.raises(api.exceptions.CertificateStateException) as raised:
+            api.update_certificate(certificateId=one.id, newStatus="ACTIVE")
+        assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == 406
+        assert [row["status"] for row in api.list_certificates()["certificates"]] == ["REVOKED"]
+        api.delete_certificate(certificateId=one.id)
+        with pytest.raises(api.exceptions.ResourceNotFoundException):
+            api.describe_certificate(certificateId=one.id)
+
+
+def test_signatures_and_roles_are_checked(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        auditor = accounts.create_key(server.registry, A, accounts.Role.AUDITOR)
+        for arguments, code in (
+            ({"secret": "wrong" * 8}, "InvalidSignatureException"),
+            ({"access_key_id": "AKIANOBODYNOBODYNOBO"}, "UnrecognizedClientException"),
+            ({"region": "eu-west-1"}, "InvalidSignatureException"),
+        ):
+            with pytest.raises(ClientError) as raised:
+                client(server, **arguments).list_certificates()
+            assert raised.value.response["Error"]["Code"] == code
+        reader = client(server, auditor.access_key_id, auditor.secret_access_key)
+        assert reader.list_certificates()["certificates"] == []
+        with pytest.raises(ClientError) as raised:
+            reader.register_certificate_without_ca(certificatePem=fleet_keys.device().pem)
+        assert raised.value.response["Error"]["Code"] == "AccessDeniedException"
+        accounts.deactivate_key(server.registry, A, auditor.access_key_id)
+        time.sleep(module.KEY_SECONDS + 0.1)
+        with pytest.raises(ClientError) as raised:
+            reader.list_certificates()
+        assert raised.value.response["Error"]["Code"] == "UnrecognizedClientException"
+
+
+def test_health_is_open_and_everything_else_is_not(tmp_path: Path) -> None:
+    with running(tmp_path, metrics=Address("127.0.0.1", 0)) as server:
+        base = server.addresses[0]
+        assert get(f"{base}/healthz") == (200, b"alive\n")
+        assert get(f"{base}/readyz") == (200, b"ready\n")
+        for path in ("/", "/certificates", "/metrics", "/keyassay/v1/changes"):
+            assert get(base + path)[0] == 403
+        client(server).list_certificates()
+        _, counters = get(f"http://127.0.0.1:{server.observer.metrics_port}/metrics")
+        assert b'keyassay_requests_total{error="",operation="ListCertificates",status="200"} 1.0' in counters
+        assert A.name.encode() not in counters
+
+
+def test_without_signatures_on_loopback_only(tmp_path: Path) -> None:
+    with running(tmp_path, insecure_no_auth=True) as server:
+        status, body = get(f"{server.addresses[0]}/certificates")
+        assert (status, json.loads(body)) == (200, {"certificates": []})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"listen": (Address("0.0.0.0", 1),)},
+        {"listen": (Address("::", 1),), "insecure_no_auth": True},
+        {"listen": (Address("example.org", 1),)},
+        {"tls_key": Path("x")},
+        {"metrics": Address("0.0.0.0", 9)},
+        {"region": "Mars"},
+        {"screening": "maybe"},
+    ],
+)
+def test_settings_that_are_not_safe(wrong: dict[str, object]) -> None:
+    with pytest.raises(KeyassayError):
+        Settings(**wrong)
+
+
+@pytest.mark.parametrize("text", ["", "8443", "host", "host:", "::1:8443", "[::1]", "h:99999", "a b:1"])
+def test_addresses_that_are_none(text: str) -> None:
+    with pytest.raises(KeyassayError):
+        Address.parse(text)
+    assert str(Address.parse("[::1]:8443")) == "[::1]:8443"
+
+
+def test_tls(tmp_path: Path) -> None:
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    signed = fleet_keys.certificate("localhost", fleet_keys.ec_key(3), is_authority=True, extensions=((names, False),))
+    (tmp_path / "cert.pem").write_text(signed.pem)
+    (tmp_path / "key.pem").write_bytes(signed.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    tls = {"tls_certificate": tmp_path / "cert.pem", "tls_key": tmp_path / "key.pem"}
+    with running(tmp_path, **tls) as server:
+        assert server.addresses[0].startswith("https://127.0.0.1:")
+        assert client(server, verify=str(tmp_path / "cert.pem")).list_certificates()["certificates"] == []
+    with running(tmp_path, listen=(Address("0.0.0.0", 0),), **tls) as server:
+        assert server.addresses[0].startswith("https://0.0.0.0:")
+    with pytest.raises(KeyassayError, match="TLS"), running(tmp_path, **{**tls, "tls_key": tmp_path / "none"}):
+        pass
+
+
+def test_the_head_of_a_request_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HEAD_SECONDS", 1.0)
+    with running(tmp_path) as server:
+        host, port = server.addresses[0].removeprefix("http://").split(":")
+
+        def send(*pieces: bytes) -> bytes:
+            """What comes back, or nothing if the server hangs up."""
+            with socket.create_connection((host, int(port)), timeout=20) as connection:
+                try:
+                    for piece in pieces:
+                        connection.sendall(piece)
+                    return connection.recv(1000)
+                except ConnectionError:
+                    return b""
+
+        assert send(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").startswith(b"HTTP/1.1 200")
+        assert send(b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 300 + b"\r\n") == b""
+        assert send(b"GET / HTTP/1.1\r\na: ", *[b"x" * 65_536] * 200) == b""
+        assert send(b"GET /healthz HTTP/1.1\r\nhost: x\r\n") == b""  # and then silence
+        assert send(b"") == b""
+        assert get(f"{server.addresses[0]}/healthz")[0] == 200
+
+
+def test_first_start_needs_all_three_or_none(tmp_path: Path) -> None:
+    with (
+        pytest.raises(KeyassayError, match="KEYASSAY_SECRET_ACCESS_KEY"),
+        running(tmp_path, environment={"KEYASSAY_ACCOUNT_ID": A.account_id, "KEYASSAY_ACCESS_KEY_ID": A.name}),
+    ):
+        pass
+
+
+def test_the_program_starts_and_ends(tmp_path: Path) -> None:
+    """As its own process: the first secret goes into a file for its owner, never into the log; SIGTERM ends with 0."""
+    command = [sys.executable, "-m", "keyassay.cli.main", "serve", "--listen", "127.0.0.1:0"]
+    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    log = ""
+    for line in process.stderr:
+        log += line
+        if '"listening"' in line:
+            break
+    address = json.loads(line)["addresses"][0]
+    path = tmp_path / "keyassay" / "first-access-key.json"
+    first = json.loads(path.read_text())
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert get(f"{address}/readyz")[0] == 200
+    process.send_signal(signal.SIGTERM)
+    log += process.communicate(timeout=30)[1]
+    assert process.returncode == 0
+    assert first["secret_access_key"] not in log
+    for kept in (tmp_path / "keyassay").iterdir():
+        assert kept.stat().st_mode & 0o077 == 0, kept
+    assert SECRET not in log
