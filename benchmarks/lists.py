@@ -1,11 +1,14 @@
 """Nanoseconds a look-up in a list and in one of ten times its size, beside other ways to ask the same.
 
-    python3 dev.py bench lists [--queries 4096] [--rounds 7] [--json FILE]
+    python3 dev.py bench lists [--queries 4096] [--rounds 7] [--streams 24] [--json FILE]
 
 The list is that of RSA-1024 as it ships; the large one is the same with nine times as many random entries. All ways
 answer the same queries, of which one in a thousand is in the list, and agree on which. They take turns in every round,
 so that a busy machine slows all. "set" is Python's own, which has to be made first and by every process; "unsorted" is
 the array search without sorting the queries. What making ready costs, and the hashing before, stand below.
+
+The last lines are of making lists: CPU time of the generator with further primes divided out beforehand, over that
+without, both on the same streams in turn (mean of all; single keys scatter widely).
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ from numpy.typing import NDArray
 from keyassay.certificates.batches import RsaBatch
 from keyassay.certificates.public_key import RsaPublicKey
 from keyassay.lists import known, lookup
+from keyassay.lists.accelerator import is_accelerated
 from keyassay.lists.format import KINDS, STREAM_BITS, MergedList, open_merged
+from keyassay.lists.recipes import debian_openssl as recipe
 
 KIND = "rsa-1024"
 SHIFT = np.uint64(STREAM_BITS)
@@ -71,11 +76,29 @@ def nanoseconds(function: Callable[[], object], count: int, least: float = 0.02)
     return spent / repeats / count * 1e9
 
 
+def times_of_a_key(bits: int, streams: int) -> tuple[float, float]:
+    """Milliseconds of CPU a key: with further primes divided out, and without."""
+    spent = {False: 0.0, True: 0.0}
+    usual = recipe._DIVIDED_FROM  # noqa: SLF001
+    made: dict[bool, dict[int, recipe.RsaKey]] = {}
+    for pid in range(streams + 1):
+        for divided in (True, False):
+            recipe._DIVIDED_FROM = bits if not divided else 0  # noqa: SLF001
+            started = time.process_time()
+            made[divided] = recipe.rsa_keys(recipe.Stream("le64", "rnd", pid), bits)
+            if pid:  # the first one makes the tables
+                spent[divided] += time.process_time() - started
+        assert made[True] == made[False]
+    recipe._DIVIDED_FROM = usual  # noqa: SLF001
+    return spent[True] / streams * 1e3, spent[False] / streams * 1e3
+
+
 def main() -> None:
     """Measure in rounds, print medians and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--queries", type=int, default=4_096)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--streams", type=int, default=24)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     listed = lookup.merged(KIND)
@@ -139,6 +162,12 @@ def main() -> None:
         f"hashing a modulus of 1024 bits: {statistics.median(whole):.0f} ns; "
         f"the lists of known keys: {statistics.median(screen):.0f} ns a look-up"
     )
+    for bits in (2048, 3072, 4096) if given.streams else ():
+        with_them, without = times_of_a_key(bits, given.streams)
+        print(
+            f"making keys of {bits} bits: {with_them:.0f} ms with further primes divided out, {without:.0f} ms "
+            f"without, {with_them / without:.2f} times (libcrypto: {'yes' if is_accelerated(bits // 2) else 'no'})"
+        )
     if given.json is not None:
         given.json.write_text(json.dumps(rows, indent=2) + "\n")
 

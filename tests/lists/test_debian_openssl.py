@@ -2,12 +2,18 @@
 
 import csv
 import json
+import math
+from itertools import islice
 from pathlib import Path
 
+import gmpy2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keyassay.lists.debian import coordinate_bytes, ec_key
 from keyassay.lists.format import number_digest
+from keyassay.lists.recipes import debian_openssl as recipe
 from keyassay.lists.recipes.debian_openssl import (
     DeltaSearch,
     Draws,
@@ -86,6 +92,28 @@ def test_delta_search_is_the_definition() -> None:
     draws = Draws(Stream("be32", "direct", 77), 64)
     numbers = [int.from_bytes(draws[i], "big") | 3 << 510 | 1 for i in range(64)]
     assert search(numbers) == [_slow_delta(number) for number in numbers]
+
+
+@given(st.lists(st.integers(2, 2**80), min_size=1, max_size=9), st.integers(1, 2**60))
+def test_what_is_prime_to_the_divisors_is_left(numbers, divisors) -> None:
+    left = recipe._without_divisors(numbers, gmpy2.mpz(divisors))
+    assert left == [place for place, number in enumerate(numbers) if math.gcd(number, divisors) == 1]
+
+
+@pytest.mark.parametrize("bits", [192, 256])
+def test_dividing_further_primes_out_changes_no_prime(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 1400 bits on composites go before they are raised to a power: the same primes from the same blocks."""
+    found = {}
+    for limit in (bits, bits + 1):
+        monkeypatch.setattr(recipe, "_DIVIDED_FROM", limit)
+        found[limit] = [
+            list(islice(recipe.primes(Draws(Stream(arch, state, pid), bits // 8), bits), 5))
+            for arch, state, pid in (("le64", "rnd", 1), ("le32", "direct", 32767), ("be32", "nornd", 0))
+        ]
+    assert found[bits] == found[bits + 1]
+    divisors = recipe._further_divisors()
+    assert gmpy2.gcd(divisors, gmpy2.primorial(17_863)) == 1
+    assert gmpy2.primorial(2**19) == divisors * gmpy2.primorial(17_863)
 
 
 def test_stream_number_is_a_bijection_below_2_19() -> None:
