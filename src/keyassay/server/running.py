@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Callable, Generator, MutableMapping
+from collections.abc import Callable, Generator, Iterable, MutableMapping
 from typing import Any
 
 import uvicorn
@@ -192,7 +193,24 @@ class Server:
     def __init__(self, settings: Settings, log: Any, version: str) -> None:
         self.settings = settings
         self._log = log
+        _check_tls(settings)
+        self._sockets = _listening(settings.listen)
+        try:
+            self._put_together(settings, log, version)
+        except BaseException:
+            for one in self._sockets:
+                one.close()
+            raise
+
+    def _put_together(self, settings: Settings, log: Any, version: str) -> None:
         self.registry = open_registry(settings, create=True)
+        try:
+            self._prepare(settings, log, version)
+        except BaseException:
+            self.registry.database.close()
+            raise
+
+    def _prepare(self, settings: Settings, log: Any, version: str) -> None:
         made = first_account(self.registry, settings.environment, settings.sealing_key_file.parent)
         if made:
             log.info("first start", account=made)
@@ -212,7 +230,6 @@ class Server:
             observe=self.observer,
         )
         self._front = Front(self.api, self.registry)
-        self._sockets = [_listen(address) for address in settings.listen]
         config = uvicorn.Config(
             self._front,
             http=BoundedProtocol,
@@ -230,10 +247,7 @@ class Server:
             ssl_certfile=settings.tls_certificate,
             ssl_keyfile=settings.tls_key,
         )
-        try:
-            config.load()
-        except OSError as error:
-            raise KeyassayError(f"the TLS files cannot be used: {error}") from None
+        config.load()
         self._loop = _Loop(config)
         self._loop.on_stop = self._stop_begins
 
@@ -273,13 +287,37 @@ class Server:
         self._loop.should_exit = True
 
 
+def _check_tls(settings: Settings) -> None:
+    if settings.tls_certificate is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key)
+        except OSError as error:
+            raise KeyassayError(f"the TLS files cannot be used: {error}") from None
+
+
+def _listening(addresses: Iterable[Address]) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        for address in addresses:
+            sockets.append(_listen(address))  # noqa: PERF401  those opened so far are closed if one fails
+    except KeyassayError:
+        for one in sockets:
+            one.close()
+        raise
+    return sockets
+
+
 def _listen(address: Address) -> socket.socket:
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(place)
-        listener.listen(2_048)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(place)
+            listener.listen(2_048)
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
         raise KeyassayError(f"cannot listen on {address}: {error.strerror or error}") from None
     listener.setblocking(False)
