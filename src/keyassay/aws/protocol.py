@@ -194,7 +194,7 @@ class _Input(NamedTuple):
     labels: list[tuple[str, Reader]]
     query: dict[str, tuple[str, Reader]]
     headers: dict[bytes, tuple[str, Reader]]
-    required: list[tuple[str, str]]  # of query and headers: member, name on the wire
+    required: list[str]  # of query and headers
     payload: str | None
     body: Reader | None
 
@@ -213,14 +213,14 @@ def read_query(raw_query: bytes) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in pairs]
 
 
-def _put(params: dict[str, Any], name: str, read: Reader, text: str, wire: str) -> None:
-    """Read a member from text and put it into the parameters; an error names it as it is on the wire."""
+def _put(params: dict[str, Any], name: str, read: Reader, text: str) -> None:
+    """Read a member from text and put it into the parameters; an error names it."""
     try:
         if name in params:
             raise ConstraintError("Member must stand once")  # noqa: TRY301
         params[name] = read(text)
     except ConstraintError as error:
-        error.path.append(wire)
+        error.path.append(name)
         raise invalid(error.message) from None
 
 
@@ -269,7 +269,7 @@ class Operation:
             else:
                 raise NotImplementedError(f"{self.name}: member in {location}")
             if location in ("querystring", "header") and name in required:
-                compiled.required.append((name, wire))
+                compiled.required.append(name)
         compiled.labels.extend(by_label[label] for label in labels)
         if compiled.payload:
             return compiled._replace(body=self._shapes.reader(body[compiled.payload]))
@@ -290,18 +290,18 @@ class Operation:
         plan = self._input
         params: dict[str, Any] = {}
         for (name, read), value in zip(plan.labels, values, strict=True):
-            _put(params, name, read, value, name)
+            _put(params, name, read, value)
         if plan.query and raw_query:
             for wire, text in read_query(raw_query):
                 if wire in plan.query:
-                    _put(params, *plan.query[wire], text, wire)
+                    _put(params, *plan.query[wire], text)
         if plan.headers:
             for key, content in headers:
                 if key in plan.headers:
-                    _put(params, *plan.headers[key], content.decode("utf-8", "surrogateescape"), key.decode("latin-1"))
-        for name, wire in plan.required:
+                    _put(params, *plan.headers[key], content.decode("utf-8", "surrogateescape"))
+        for name in plan.required:
             if name not in params:
-                _put(params, name, lambda _: refuse_null(), "", wire)
+                _put(params, name, lambda _: refuse_null(), "")
         if plan.body:
             self._read_body(plan, body, params)
         return params

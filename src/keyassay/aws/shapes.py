@@ -31,7 +31,8 @@ EARLIEST, LATEST = -62135510400.0, 253402214400.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 ISO_8601 = regex.compile(
-    r"(\d{4})-?(\d\d)-?(\d\d)(?:[Tt ](\d\d):?(\d\d):?(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):?(\d\d))?)?",
+    r"(\d{4})-?(\d\d)-?(\d\d)"
+    r"(?:[Tt ](\d\d):?(\d\d):?(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])([01]\d|2[0-3]):?([0-5]\d))?)?",
     regex.ASCII,
 )
 INTEGER = regex.compile(r"[+-]?\d{1,19}", regex.ASCII)
