@@ -85,11 +85,16 @@ class Observer:
 
     def show(self, address: Address) -> threading.Thread:
         """Let Prometheus read the counters at ``/metrics`` of a loopback address."""
-        server, thread = start_http_server(address.port, address.host, self.registry)
-        self.close = server.shutdown
-        self.metrics_port = server.server_port
+        self._server, thread = start_http_server(address.port, address.host, self.registry)
+        self.metrics_port = self._server.server_port
         return thread
 
-    #: ends ``show``
-    close: Any = staticmethod(lambda: None)
+    def close(self) -> None:
+        """End ``show``."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+    _server: Any = None
+    #: the port that was taken, 0 before ``show``
     metrics_port: int = 0
