@@ -63,6 +63,11 @@ def _logarithms(prime: int) -> tuple[dict[int, int], int]:
     return table, len(table)
 
 
+def order(prime: int) -> int:
+    """The order of 65537 modulo a prime."""
+    return _logarithms(prime)[1]
+
+
 def joint_logarithm(n: int, primes: tuple[int, ...]) -> int | None:
     """X with 65537^x = n modulo the product of the primes, or None if n is no power.
 
