@@ -309,3 +309,218 @@ account_documents = Table(
     Column("document", JSON, nullable=False),
     Column("modified_at", BigInteger, nullable=False),
 )
+
+# Audits
+
+#: ``cancel`` is set by CancelAuditTask and seen by the worker at its next checkpoint
+audit_tasks = Table(
+    "audit_tasks",
+    METADATA,
+    _owner(),
+    Column("id", String(40), primary_key=True),
+    Column("type", String(24), nullable=False),
+    Column("status", String(12), nullable=False),
+    Column("scheduled_audit_name", String(128)),
+    Column("cancel", Boolean, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Index("ix_audit_tasks_account_started", "account_id", "started_at", "id"),
+    Index("ix_audit_tasks_status", "status", "started_at"),
+)
+
+#: one check of a task: its counts, and how far its worker has come (``position`` is the worker's own)
+audit_task_checks = Table(
+    "audit_task_checks",
+    METADATA,
+    _owner(),
+    Column("task_id", String(40), primary_key=True),
+    Column("check_name", String(128), primary_key=True),
+    Column("status", String(32), nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("noncompliant", BigInteger, nullable=False),
+    Column("suppressed", BigInteger, nullable=False),
+    Column("error_code", Text),
+    Column("message", Text),
+    Column("position", JSON),
+)
+
+#: ``resource_key`` names the resource for look-ups and suppressions: "deviceCertificateId=ID", "account=ID", ...
+audit_findings = Table(
+    "audit_findings",
+    METADATA,
+    _owner(),
+    Column("id", String(128), primary_key=True),
+    Column("task_id", String(40), nullable=False),
+    Column("check_name", String(128), nullable=False),
+    Column("task_started_at", BigInteger, nullable=False),
+    Column("found_at", BigInteger, nullable=False),
+    Column("severity", String(8), nullable=False),
+    Column("resource_type", String(32), nullable=False),
+    Column("resource_key", String(400), nullable=False),
+    Column("resource", JSON, nullable=False),
+    Column("reason_code", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("suppressed", Boolean, nullable=False),
+    Column("evidence", JSON),
+    Index("uq_audit_findings_once", "account_id", "task_id", "check_name", "resource_key", "reason_code", unique=True),
+    Index("ix_audit_findings_account_found", "account_id", "found_at", "id"),
+    Index("ix_audit_findings_resource", "account_id", "resource_key", "found_at", "id"),
+)
+
+#: what else a finding concerns; the first ten stand in the finding, all of them are paged
+audit_related = Table(
+    "audit_related",
+    METADATA,
+    _owner(),
+    Column("finding_id", String(128), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("resource", JSON, nullable=False),
+)
+
+audit_suppressions = Table(
+    "audit_suppressions",
+    METADATA,
+    _owner(),
+    Column("check_name", String(128), primary_key=True),
+    Column("resource_key", String(400), primary_key=True),
+    Column("resource", JSON, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("description", Text),
+    Column("token", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_audit_suppressions_token", "account_id", "token"),
+)
+
+#: ``due_at`` is when it runs next
+scheduled_audits = Table(
+    "scheduled_audits",
+    METADATA,
+    _owner(),
+    Column("name", String(128), primary_key=True),
+    Column("frequency", String(10), nullable=False),
+    Column("day_of_month", String(4)),
+    Column("day_of_week", String(3)),
+    Column("checks", JSON, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_scheduled_audits_due", "due_at"),
+)
+
+#: catalogues of checks that verdicts were made with: {check id: version}
+catalogues = Table(
+    "catalogues",
+    METADATA,
+    Column("digest", String(64), primary_key=True),
+    Column("versions", JSON, nullable=False),
+)
+
+#: what the checks of single keys say of a key, whoever has it: findings as public facts, none for nearly all
+key_verdicts = Table(
+    "key_verdicts",
+    METADATA,
+    Column("spki_digest", LargeBinary(32), primary_key=True),
+    Column("catalogue", String(64), nullable=False),
+    Column("findings", JSON),
+)
+
+#: revocation lists that operators uploaded or that were fetched from permitted hosts, the newest of each issuer
+revocation_lists = Table(
+    "revocation_lists",
+    METADATA,
+    _owner(),
+    Column("issuer_digest", LargeBinary(32), primary_key=True),
+    Column("source", String(400), primary_key=True),
+    Column("der", LargeBinary, nullable=False),
+    Column("this_update", BigInteger, nullable=False),
+    Column("next_update", BigInteger),
+    Column("stored_at", BigInteger, nullable=False),
+)
+
+#: who was connected when: intervals, kept for at least 31 days; ``ended_at`` is null while it lasts
+connections = Table(
+    "connections",
+    METADATA,
+    _owner(),
+    Column("id", String(36), primary_key=True),
+    Column("certificate_id", String(64), nullable=False),
+    Column("client_id", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("tls_version", String(16), nullable=False),
+    Column("verdict", String(32), nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Index("ix_connections_certificate", "account_id", "certificate_id", "started_at"),
+    Index("ix_connections_started", "account_id", "started_at", "id"),
+)
+
+# Mitigation
+
+mitigation_actions = Table(
+    "mitigation_actions",
+    METADATA,
+    _owner(),
+    Column("name", String(128), primary_key=True),
+    Column("id", String(36), nullable=False),
+    Column("type", String(40), nullable=False),
+    Column("role_arn", Text, nullable=False),
+    Column("params", JSON, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("modified_at", BigInteger, nullable=False),
+)
+
+#: ``definitions`` are the actions as they were at the start; ``position`` how far the worker has come
+mitigation_tasks = Table(
+    "mitigation_tasks",
+    METADATA,
+    _owner(),
+    Column("id", String(128), primary_key=True),
+    Column("status", String(12), nullable=False),
+    Column("target", JSON, nullable=False),
+    Column("mapping", JSON, nullable=False),
+    Column("definitions", JSON, nullable=False),
+    Column("token", String(64), nullable=False),
+    Column("cancel", Boolean, nullable=False),
+    Column("position", JSON),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Index("ix_mitigation_tasks_account_started", "account_id", "started_at", "id"),
+    Index("ix_mitigation_tasks_status", "status", "started_at"),
+    Index("uq_mitigation_tasks_token", "account_id", "token", unique=True),
+)
+
+mitigation_executions = Table(
+    "mitigation_executions",
+    METADATA,
+    _owner(),
+    Column("task_id", String(128), primary_key=True),
+    Column("finding_id", String(128), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("check_name", String(128), nullable=False),
+    Column("action_name", String(128), nullable=False),
+    Column("action_id", String(36), nullable=False),
+    Column("status", String(12), nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("error_code", Text),
+    Column("message", Text),
+)
+
+#: messages on their way out, at least once, each with a stable id; ``execution`` waits for the delivery
+outbox = Table(
+    "outbox",
+    METADATA,
+    Column("id", String(36), primary_key=True),
+    Column("account_id", String(12), ForeignKey("accounts.id"), nullable=False),
+    Column("target", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("status", String(10), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("delivered_at", BigInteger),
+    Column("error", Text),
+    Column("execution", JSON),
+    Index("ix_outbox_due", "status", "due_at"),
+    Index("ix_outbox_account", "account_id", "status", "created_at", "id"),
+)
