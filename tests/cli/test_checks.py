@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -68,3 +69,23 @@ def test_ids_complete_in_shells():
         env={"_KEYASSAY_COMPLETE": "bash_complete", "COMP_WORDS": "keyassay checks rsa-ro", "COMP_CWORD": "2"},
     )
     assert "plain,rsa-roca\n" in done.output
+
+
+def test_deep_steps_are_listed_in_their_order(keyassay):
+    expected = [step for one in catalogue() for step in one.deep_steps]
+    found = json.loads(keyassay("checks", "--steps", "--json").out)
+    assert {(one["check"], one["step"]) for one in found} == {(step.check_id, step.name) for step in expected}
+    stages = [one["stage"] for one in found]
+    assert stages == sorted(stages)
+    lines = keyassay("checks", "--steps").out.splitlines()
+    for one, line in zip(found, lines[1:], strict=False):
+        assert line.split()[:3] == [str(one["stage"]), f"{one['least_seconds']:g}", one["check"]]
+        assert line.endswith(one["step"])
+
+
+def test_a_page_lists_the_deep_steps_of_its_check(keyassay):
+    for one in catalogue():
+        page = keyassay("checks", one.id).out
+        assert ("Deep steps" in page.splitlines()) == bool(one.deep_steps)
+        for step in one.deep_steps:
+            assert re.search(rf"^  stage {step.stage}  .*  {re.escape(step.name)}$", page, re.MULTILINE)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyassay.cli.parameters import Size, Time, passwords_of, writing_to
+from keyassay.cli.parameters import Duration, Size, Time, passwords_of, writing_to
 from keyassay.errors import KeyassayError
 
 
@@ -25,6 +25,37 @@ def test_a_size_is_a_number_or_a_sentence(text):
         assert 0 < Size().convert(text, None, None) < 1 << 60
     except click.BadParameter as error:
         assert "is no size" in error.message or "out of range" in error.message
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("5s", 5),
+        ("90", 90),
+        ("1.5m", 90),
+        ("10 min", 600),
+        ("2h", 7200),
+        ("1d", 86400),
+        (".5s", 0.5),
+        ("3 Hours", 10800),
+    ],
+)
+def test_durations(text, seconds):
+    assert Duration().convert(text, None, None) == seconds
+
+
+@given(st.text(max_size=20))
+def test_a_duration_is_a_number_or_a_sentence(text):
+    try:
+        assert 0 < Duration().convert(text, None, None) < 1e9
+    except click.BadParameter as error:
+        assert "is no duration" in error.message or "out of range" in error.message
+
+
+@pytest.mark.parametrize("text", ["", "s", "5 w", "-5s", "1e3", "0s", "nan", "inf", "5s5", "99999999d"])
+def test_what_is_no_duration(text):
+    with pytest.raises(click.BadParameter):
+        Duration().convert(text, None, None)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ import os
 import re
 import stat
 from datetime import UTC, datetime
+from pathlib import Path
 from xml.etree import ElementTree
 
+import gmpy2
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -16,6 +18,8 @@ from cryptography.x509 import ocsp
 
 import contract
 from issuing import NOT_AFTER, NOT_BEFORE, authority, certificate, pem, sound_key, spki_of, tlv
+from keyassay.bulk.scan import Scan
+from keyassay.findings import Profile
 from keyassay.output import FORMATS
 from keyassay.output.jsonl import Lines
 from sample_run import primes
@@ -305,3 +309,46 @@ def test_a_password_file_opens_a_key_store(keyassay, tmp_path, monkeypatch):
     assert "certificate" in {one["kind"] for one in found_in(done.out)}
     assert "open sesame" not in done.out
     assert keyassay("scan", "store.p12", "--password-file", "nowhere").code == 2
+
+
+def test_a_budget_asks_for_profile_deep_and_contradicts_others(keyassay, fleet, monkeypatch):
+    seen = []
+
+    class Recording(Scan):
+        def __init__(self, paths, settings, *rest):
+            seen.append(settings)
+            super().__init__(paths, settings, *rest)
+
+    monkeypatch.setattr("keyassay.cli.scan.Scan", Recording)
+    only = ["--check", "rsa-close-primes", "--skip", "rsa-close-primes"]
+    assert keyassay("scan", *only, "--budget", "1m", fleet).code == 0
+    assert keyassay("scan", *only, "--total-budget", "2h", fleet).code == 0
+    assert keyassay("scan", *only, "--profile", "deep", fleet).code == 0
+    assert [(one.profile, one.budget, one.total_budget) for one in seen] == [
+        (Profile.DEEP, 60.0, 0.0),
+        (Profile.DEEP, 5.0, 7200.0),
+        (Profile.DEEP, 5.0, 0.0),
+    ]
+    done = keyassay("scan", "--profile", "standard", "--budget", "5s", fleet)
+    assert done.code == 2
+    assert "--budget is for profile deep" in done.err
+    assert keyassay("scan", "--budget", "soon", fleet).code == 2
+
+
+def test_deep_lines_say_which_steps_ran_and_a_store_remembers_them(keyassay, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    p, q = primes()
+    other = int(gmpy2.next_prime(q << 3))
+    key = rsa.RSAPublicNumbers(65537, p * other).public_key()
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    Path("sound.pem").write_bytes(pem(certificate(spki, "device-19")))
+    words = ["scan", "--check", "rsa-smooth-prime", "--budget", "0.2s", "--against", "store", "--format", "json"]
+    first = json.loads(keyassay(*words, "sound.pem").out)
+    steps = first["results"][0]["steps"]
+    assert {one["check"] for one in steps} == {"rsa-smooth-prime"}
+    assert steps[0]["outcome"] in ("done", "partly")
+    assert first["summary"]["deep"]["keys"] == 1
+    second = json.loads(keyassay(*words, "sound.pem").out)
+    earlier = [one["outcome"] for one in second["results"][0]["steps"]]
+    assert earlier[0] in ("done earlier", "partly")
+    assert second["summary"]["deep"]["seconds"] < 0.1

@@ -10,26 +10,30 @@ from typing import Any
 
 import click
 
-from keyassay.checks import PAGE_SECTIONS, Check, catalogue, catalogue_digest, check
+from keyassay.bulk.deep import steps_of
+from keyassay.checks import PAGE_SECTIONS, Check, DeepStep, catalogue, catalogue_digest, check
 from keyassay.cli.parameters import CheckId
 from keyassay.findings import Classification, Profile
 from keyassay.output.description import MEANING, capitalised, sections
-from keyassay.output.pages import TYPE_NAMES, facts
+from keyassay.output.pages import STEPS_REMARK, TYPE_NAMES, facts
 
 _COLOURS = {"broken": "red", "weak": "yellow", "notice": "cyan"}
 
 
 @click.command("checks", short_help="List the checks, or explain one.")
 @click.argument("check_id", type=CheckId(), required=False, metavar="[ID]")
+@click.option("--steps", is_flag=True, help="List the deep steps, in the order in which profile deep runs them.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: metadata and page as JSON.")
-def command(check_id: str | None, as_json: bool) -> None:
+def command(check_id: str | None, steps: bool, as_json: bool) -> None:
     """List the checks; with an ID show that check's page.
 
     A page says what the weakness is, how it is found and proved, what it costs, what could be mistaken for it, what it
     cannot see, and what to do.
     """
     chosen = [check(check_id)] if check_id else list(catalogue())
-    if as_json:
+    if steps:
+        _steps(chosen, as_json=as_json)
+    elif as_json:
         fields = [_fields(one) for one in chosen]
         click.echo(json.dumps(fields[0] if check_id else fields, indent=2))
     elif check_id:
@@ -53,9 +57,36 @@ def _fields(one: Check[Any]) -> dict[str, Any]:
         "version": meta.version,
         "since": meta.since,
         "explained_by": list(meta.explained_by),
+        "deep_steps": [_step_fields(step) for step in steps_of([one])],
         "page": sections(one),
         "references": list(meta.references),
     }
+
+
+def _step_fields(step: DeepStep) -> dict[str, Any]:
+    return {
+        "check": step.check_id,
+        "step": step.name,
+        "stage": step.stage,
+        "least_seconds": step.seconds,
+        "uses_known_primes": step.uses_known_primes,
+    }
+
+
+def _steps(checks: list[Check[Any]], *, as_json: bool) -> None:
+    found = steps_of(checks)
+    if as_json:
+        click.echo(json.dumps([_step_fields(step) for step in found], indent=2))
+        return
+    columns = min(shutil.get_terminal_size((100, 24)).columns, 120)
+    width = max((len(step.check_id) for step in found), default=0)
+    if found:
+        click.echo(click.style(f"stage  {'seconds':>7}  {'check':<{width}}  step", bold=True))
+    for step in found:
+        click.echo(f"{step.stage:>5}  {step.seconds:>7g}  {step.check_id:<{width}}  {step.name}")
+    if found:
+        click.echo()
+    click.echo(textwrap.fill(f"{len(found)} deep {'step' if len(found) == 1 else 'steps'}. {STEPS_REMARK}", columns))
 
 
 def _list(checks: list[Check[Any]]) -> None:
@@ -107,6 +138,13 @@ def _page(one: Check[Any]) -> None:
             if number:
                 click.echo()
             wrapped(paragraph)
+    if one.deep_steps:
+        click.echo("\n" + click.style("Deep steps", bold=True))
+        wrapped(STEPS_REMARK)
+        click.echo()
+        for step in steps_of([one]):
+            least = f"from {step.seconds:g} s"
+            click.echo(f"  stage {step.stage}  {least:<12}  {step.name}")
     click.echo("\n" + click.style("Sources", bold=True))
     for reference in meta.references:
         wrapped(reference, "  - ", "    ")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from keyassay.bulk.results import Result, Summary, key_name
+from keyassay.bulk.results import DeepSummary, Outcome, Result, StepCount, Summary, key_name
 from keyassay.certificates.fleet import NotRun
 from keyassay.certificates.item import Item, Kind
 from keyassay.certificates.names import rfc4514
@@ -183,23 +183,27 @@ def _prove(shown: list[Result], options: Options) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What a profile left out.
+    """What a profile or a budget left out.
 
     Attributes:
+        by: which: "profile standard", "a budget of 5 s a key".
         by_profile: (the profile that runs them, or why they were left out; ids of checks).
         remark: a sentence on what else larger profiles do.
         command: the command that runs it all.
     """
 
+    by: str
     by_profile: tuple[tuple[str, tuple[str, ...]], ...]
     remark: str
     command: str
 
 
 def left_out(summary: Summary, options: Options) -> LeftOut | None:
-    """What larger profiles would add; None in the largest, and where the user named the checks."""
-    if summary.profile is Profile.DEEP or not options.arguments:
+    """What larger profiles or a larger budget would add; None if nothing, and where the user named the checks."""
+    if not options.arguments:
         return None
+    if summary.profile is Profile.DEEP:
+        return _beyond_budget(summary.deep, options)
     by_profile: dict[Profile, list[str]] = {}
     for name in summary.left_out:
         needs = max(check(name).metadata.profile, Profile.FAST)
@@ -207,10 +211,74 @@ def left_out(summary: Summary, options: Options) -> LeftOut | None:
     larger = Profile.STANDARD if summary.profile < Profile.STANDARD else Profile.DEEP
     words = ["keyassay", "scan", "--profile", larger.label, *options.arguments]
     return LeftOut(
+        f"profile {summary.profile.label}",
         tuple((f"from profile {profile.label}", tuple(names)) for profile, names in sorted(by_profile.items())),
         "Larger profiles also look further in some of the checks that ran.",
         " ".join(shell_word(word) for word in words),
     )
+
+
+def _beyond_budget(deep: DeepSummary | None, options: Options) -> LeftOut | None:
+    """What a larger budget a key would do, for the same keys."""
+    if deep is None or not deep.out_of_budget:
+        return None
+    larger = next((one for one in (60, 600, 3_600, 36_000) if one > 2 * deep.budget), 10 * deep.budget)
+    words = ["keyassay", "scan", "--profile", "deep", "--budget", amount(larger).replace(" ", ""), *options.arguments]
+    return LeftOut(
+        f"a budget of {amount(deep.budget)} a key",
+        (),
+        "Some deep steps did not come to their end; a larger budget goes further. With --against STORE a later run "
+        "goes on where an earlier one stopped.",
+        " ".join(shell_word(word) for word in words),
+    )
+
+
+def amount(seconds: float) -> str:
+    """A duration as it would be asked for: "5 s", "10 m", "2 h"."""
+    for size, unit in ((3_600, "h"), (60, "m")):
+        if seconds > size and seconds % size == 0:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:g} s"
+
+
+def deep_lines(deep: DeepSummary) -> list[str]:
+    """The deep steps of a run: a line on the whole, one for each step that ran on a key, and how many did not."""
+    keys = f"{deep.keys:,} different {'key' if deep.keys == 1 else 'keys'} not broken otherwise"
+    if deep.examined < deep.keys:
+        keys += f", {deep.examined:,} of them examined"
+    together = f", {amount(deep.total_budget)} together" if deep.total_budget else ""
+    lines = [
+        f"{keys}; {deep.broken:,} broken; {deep.seconds:,.1f} s of CPU (budget {amount(deep.budget)} a key{together})"
+    ]
+    idle = waiting = 0
+    for (name, step), count in deep.steps.items():
+        shown = [
+            f"{count.outcomes[one]:,} {one.value}" + (_how_far(count) if one is Outcome.PARTLY else "")
+            for one in Outcome
+            if count.outcomes[one] and one not in (Outcome.DOES_NOT_APPLY, Outcome.NOT_NEEDED)
+        ]
+        if not shown:
+            idle += 1
+        elif len(shown) == 1 and count.outcomes[Outcome.NOT_STARTED]:
+            waiting += 1
+        else:
+            lines.append(f"{name}, {step}: {', '.join(shown)}")
+    if waiting:
+        lines.append(f"{waiting} {'step was' if waiting == 1 else 'steps were'} not started on any key")
+    if idle and deep.keys:
+        lines.append(f"{idle} {'step applies' if idle == 1 else 'steps apply'} to none of the keys")
+    return lines
+
+
+def _how_far(count: StepCount) -> str:
+    """Where keys were left in the middle of a step: " (40 of 74 curves)", " (12 to 40 of 74 curves)"."""
+    if count.least is None or count.most is None or not (count.least[1] or count.most[1]):
+        return ""
+    first, _, rest = count.least[1].partition(" of ")
+    last, _, other = count.most[1].partition(" of ")
+    if count.least[1] == count.most[1]:
+        return f" ({count.most[1]})"
+    return f" ({first} to {last} of {rest})" if rest == other else f" ({count.least[1]} to {count.most[1]})"
 
 
 def verdict(summary: Summary, options: Options) -> tuple[int, str]:

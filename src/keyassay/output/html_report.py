@@ -27,6 +27,7 @@ from keyassay.output.description import (
     MEANING,
     Excerpt,
     called,
+    deep_lines,
     left_out,
     names_of,
     next_steps,
@@ -77,6 +78,7 @@ def render(results: Iterable[Result], summary: Summary, stream: TextIO, options:
         accepted=options.gate.accepted,
         expired=options.gate.expired,
         more=left_out(summary, options),
+        deep=None if summary.deep is None else deep_lines(summary.deep),
     )
     stream.write(page + "\n")
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-from keyassay.bulk.results import Result, Summary
+from keyassay.bulk.results import DeepSummary, Outcome, Result, Summary
 from keyassay.findings import Classification, Confidence
 from keyassay.output import Options, version
 from keyassay.output.jsonl import Lines
@@ -39,9 +39,30 @@ def summary_fields(summary: Summary, options: Options) -> dict[str, Any]:
         "not_run": [{"check": one.check, "reason": one.reason} for one in summary.not_run],
         "lists": list(summary.lists),
         "stored": summary.stored,
+        "deep": None if summary.deep is None else _deep_fields(summary.deep),
         "seconds": round(summary.seconds, 3),
         "interrupted": summary.interrupted,
         "exit_code": options.gate.exit_code(summary),
+    }
+
+
+def _deep_fields(deep: DeepSummary) -> dict[str, Any]:
+    return {
+        "budget": deep.budget,
+        "total_budget": deep.total_budget or None,
+        "keys": deep.keys,
+        "examined": deep.examined,
+        "broken": deep.broken,
+        "seconds": round(deep.seconds, 3),
+        "steps": [
+            {
+                "check": check,
+                "step": step,
+                "stage": count.stage,
+                "outcomes": {one.value: count.outcomes[one] for one in Outcome if count.outcomes[one]},
+            }
+            for (check, step), count in deep.steps.items()
+        ],
     }
 
 

@@ -14,7 +14,7 @@ from hashlib import sha256
 from json.encoder import encode_basestring_ascii as quoted
 from typing import TextIO
 
-from keyassay.bulk.results import Result, Summary
+from keyassay.bulk.results import Result, StepReport, Summary
 from keyassay.certificates.decoding import outline
 from keyassay.certificates.item import Item, Kind
 from keyassay.certificates.names import rfc4514, rfc4514_once
@@ -88,7 +88,7 @@ class Lines:
             f'{{"source": {self._source_quoted}, "index": {item.index}, "kind": {kind}, {_names(item)}, '
             f'"sha256": {_digest(item.der)}, "spki_sha256": {_digest(item.spki)}, "key": {_key(key)}'
         )
-        if result.findings or result.not_run or item.error is not None or item.notices:
+        if result.findings or result.not_run or item.error is not None or item.notices or result.steps:
             return start + self._rest(result)
         if key is None or type(key) is UnsupportedPublicKey:
             return start + self._rest(result)
@@ -99,9 +99,10 @@ class Lines:
         findings = json.dumps([self._finding(item, finding) for finding in result.findings])
         not_run = json.dumps([{"check": one.check, "reason": one.reason} for one in result.not_run])
         notices = f', "notices": {json.dumps(list(item.notices))}' if item.notices else ""
+        steps = f', "steps": {json.dumps([_step(one) for one in result.steps])}' if result.steps else ""
         return (
             f', "findings": {findings}, "assessed": {json.dumps(item.assessed)}, '
-            f'"error": {json.dumps(error_text(item))}, {self._run}, "not_run": {not_run}{notices}}}'
+            f'"error": {json.dumps(error_text(item))}, {self._run}, "not_run": {not_run}{notices}{steps}}}'
         )
 
     def _finding(self, item: Item, finding: Finding) -> dict[str, object]:
@@ -118,6 +119,17 @@ class Lines:
         if acceptance is not None:
             fields["accepted"] = {"reason": acceptance.reason, "expires": acceptance.expires.isoformat()}
         return fields
+
+
+def _step(report: StepReport) -> dict[str, object]:
+    return {
+        "check": report.check,
+        "step": report.step,
+        "outcome": report.outcome.value,
+        "detail": report.detail,
+        "seconds": round(report.seconds, 3),
+        "units": report.units,
+    }
 
 
 def _digest(encoding: bytes | None) -> str:

@@ -15,6 +15,7 @@ from keyassay.output import Options, version
 from keyassay.output.description import (
     MEANING,
     Excerpt,
+    deep_lines,
     evidence_text,
     left_out,
     names_of,
@@ -137,10 +138,14 @@ def _scope(stream: TextIO, summary: Summary, options: Options) -> None:
     stream.write("\n<details><summary>What was looked for</summary>\n\n")
     stream.writelines(f"- {one.value}: {meaning}\n" for one, meaning in MEANING.items())
     stream.write(f"\nChecks: {', '.join(f'{name}/{number}' for name, number in summary.checks)}\n")
+    if summary.deep is not None:
+        first, *steps = deep_lines(summary.deep)
+        stream.write(f"\nDeep steps: {markdown_text(first)}\n\n")
+        stream.writelines(f"- {markdown_text(line)}\n" for line in steps)
     more = left_out(summary, options)
     if more:
         left = "; ".join(f"{label}: {', '.join(names)}" for label, names in more.by_profile) or "no whole check"
-        stream.write(f"\nLeft out by profile {summary.profile.label}: {left}. {more.remark}\n")
+        stream.write(f"\nLeft out by {more.by}: {left}. {more.remark}\n")
         stream.write(f"\n{code_span(more.command)}\n")
     stream.writelines(f"\nLists: {markdown_text(remark)}\n" for remark in summary.lists)
     stream.write(f"\ncatalogue {summary.catalogue}, keyassay {version()}\n\n</details>\n")

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from keyassay.bulk.deep import steps_of
 from keyassay.certificates.public_key import DsaPublicKey, EcPublicKey, OkpPublicKey, RsaPublicKey
 from keyassay.checks import PAGE_SECTIONS, Check, catalogue
 from keyassay.findings import Profile
@@ -22,6 +23,10 @@ TYPE_NAMES = {
     OkpPublicKey: ("ed25519", "ed448", "x25519", "x448"),
     DsaPublicKey: ("dsa",),
 }
+STEPS_REMARK = (
+    "What profile deep does on a key that nothing else has broken, in this order, until its budget is spent. A step is "
+    "not started with less CPU time left than the least seconds, which are for 2048 bits."
+)
 _SHAPES = {
     "key": "one key at a time",
     "certificate": "certificates with names, validity and signature",
@@ -69,6 +74,9 @@ def page(one: Check[Any]) -> str:
     parts = sections(one)
     for name in PAGE_SECTIONS:
         lines += ["", f"## {name}", "", _paragraphs(parts.get(name, ""))]
+    if one.deep_steps:
+        lines += ["", "## Deep steps", "", STEPS_REMARK, "", "| stage | step | least seconds |", "| --- | --- | --- |"]
+        lines += [f"| {step.stage} | {_markdown(step.name)} | {step.seconds:g} |" for step in steps_of([one])]
     lines += ["", "## Sources", ""]
     lines += [f"- {_markdown(reference)}" for reference in meta.references]
     if meta.explained_by:
@@ -87,6 +95,12 @@ def index() -> str:
             f"| [{meta.id}]({meta.id}.md) | {_markdown(meta.title)} | {meta.classification.value} "
             f"| {meta.confidence.value} | {meta.profile.label} |"
         )
+    lines += ["", "## Deep steps", "", STEPS_REMARK, "", "| stage | check | step | least seconds |"]
+    lines += ["| --- | --- | --- | --- |"]
+    lines += [
+        f"| {step.stage} | [{step.check_id}]({step.check_id}.md) | {_markdown(step.name)} | {step.seconds:g} |"
+        for step in steps_of(catalogue())
+    ]
     return "\n".join(lines) + "\n"
 
 

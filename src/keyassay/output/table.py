@@ -17,6 +17,7 @@ from keyassay.output.description import (
     MEANING,
     Excerpt,
     called,
+    deep_lines,
     evidence_text,
     left_out,
     names_of,
@@ -208,6 +209,11 @@ def _summary(page: _Page, excerpt: Excerpt, summary: Summary, options: Options) 
         page.label("by check", ", ".join(f"{name} {count:,}" for name, count in summary.by_check.most_common()))
     if summary.stored:
         page.label("compared with", f"{_counted(summary.stored, 'key', 'keys')} of earlier runs")
+    if summary.deep is not None:
+        first, *more = deep_lines(summary.deep)
+        page.label("deep steps", first)
+        for line in more:
+            page.label("", line)
     page.label(
         "checks",
         f"{len(summary.checks)} ran, profile {summary.profile.label}, catalogue {summary.catalogue}, "
@@ -246,7 +252,7 @@ def _left_out(page: _Page, summary: Summary, options: Options) -> None:
     more = left_out(summary, options)
     if more is None or not summary.items:
         return
-    page.line(page.style("LEFT OUT", "bold") + f"  by profile {summary.profile.label}")
+    page.line(page.style("LEFT OUT", "bold") + f"  by {more.by}")
     page.line()
     for label, checks in more.by_profile:
         page.wrapped(f"{label}: {', '.join(checks)}", 2, hanging=2)
