@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.dialects import sqlite
 
@@ -166,6 +167,13 @@ authorities = Table(
     Index("ix_authorities_account_created", "account_id", "created_at", "id"),
     Index("ix_authorities_subject", "account_id", "subject_digest"),
     Index("ix_authorities_id", "id"),
+    Index(  # an authority whose key an account has proven to hold is that account's alone
+        "uq_authorities_default",
+        "id",
+        unique=True,
+        sqlite_where=text("mode = 'DEFAULT'"),
+        postgresql_where=text("mode = 'DEFAULT'"),
+    ),
 )
 
 #: the account's own authority: what it issues with; the newest active one issues, older ones still sign CRLs

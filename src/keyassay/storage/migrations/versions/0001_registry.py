@@ -105,6 +105,13 @@ def upgrade() -> None:
     with op.batch_alter_table("authorities", schema=None) as batch_op:
         batch_op.create_index("ix_authorities_account_created", ["account_id", "created_at", "id"], unique=False)
         batch_op.create_index("ix_authorities_id", ["id"], unique=False)
+        batch_op.create_index(
+            "uq_authorities_default",
+            ["id"],
+            unique=True,
+            sqlite_where=sa.text("mode = 'DEFAULT'"),
+            postgresql_where=sa.text("mode = 'DEFAULT'"),
+        )
         batch_op.create_index("ix_authorities_subject", ["account_id", "subject_digest"], unique=False)
     op.create_table(
         "certificates",
