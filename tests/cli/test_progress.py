@@ -84,8 +84,15 @@ def test_long_work_shows_phase_share_and_items(monkeypatch):
         bar("reading", 0.5, 1_234)
         bar("fleet-shared-prime", None, 1_234)
         bar._bar.refresh()
+        bar("deep: 120 of 4,000 keys, 3 h left", 0.03, 1_234)
+        bar._bar.refresh()
+        task = bar._task
+        bar("deep: 121 of 4,000 keys, 3 h left", 0.031, 1_234)
+        assert bar._bar.tasks[0].completed == 0.031
+        assert bar._task is task
     seen = stream.getvalue()
     assert "fleet-shared-prime" in seen
+    assert "120 of 4,000 keys, 3 h left" in seen
     assert "1,234 items" in seen
     bar("reading", 1.0, 1_234)
     assert stream.getvalue() == seen

@@ -55,23 +55,30 @@ class Journal:
         self._places: dict[bytes, tuple[int, int]] = {}
         self._by_number: dict[int, _Step] = {}
         self.damaged = 0
-        lines = 0
         try:
             self._file = path.open("a+b", buffering=0)
-            self._end = self._file.seek(0, os.SEEK_END)
-            if self._end < len(_FIRST):
-                self._file.truncate(0)
-                self._file.write(_FIRST)
-                self._end = len(_FIRST)
-            for start, size, record in self._records():
-                lines += 1
-                if record[0] == "key":
-                    self._places[bytes.fromhex(record[1])] = (start, size)
-            if lines > 2 * (len(self._places) + len(self._by_number)) + 1_000:
-                self._compact()
+            try:
+                self._read()
+            except BaseException:
+                self._file.close()
+                raise
         except OSError as error:
             raise KeyassayError(f"the store's file {str(path)!r} cannot be used: {error.strerror}") from None
         self._synced = time.monotonic()
+
+    def _read(self) -> None:
+        self._end = self._file.seek(0, os.SEEK_END)
+        if self._end < len(_FIRST):
+            self._file.truncate(0)
+            self._file.write(_FIRST)
+            self._end = len(_FIRST)
+        lines = 0
+        for start, size, record in self._records():
+            lines += 1
+            if record[0] == "key":
+                self._places[bytes.fromhex(record[1])] = (start, size)
+        if lines > 2 * (len(self._places) + len(self._by_number)) + 1_000:
+            self._compact()
 
     def _records(self) -> Iterator[tuple[int, int, Any]]:
         """Place, length and contents of every sound line; notes the steps, cuts off what a killed run left."""

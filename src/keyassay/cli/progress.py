@@ -38,20 +38,23 @@ class ProgressBar:
         self.close()
 
     def __call__(self, phase: str, share: float | None, items: int) -> None:
-        """Take news from the engine."""
+        """Take news from the engine; what follows a colon in the phase tells how far it is, in its own words."""
         if not self._enabled:
             return
         now = time.monotonic()
-        if now < self._next and (self._bar is None or phase == self._phase):
+        name, _, own = phase.partition(": ")
+        if now < self._next and (self._bar is None or name == self._phase):
             return
         self._next = now + _INTERVAL
         bar = self._bar or self._open()
         assert self._task is not None
-        if phase != self._phase:
-            self._phase = phase
-            bar.reset(self._task, total=None, description=phase)
+        if name != self._phase:
+            self._phase = name
+            bar.reset(self._task, total=None, description=name)
         total = None if share is None else 1.0
-        bar.update(self._task, completed=share or 0.0, total=total, description=phase, items=f"{items:,} {self._unit}")
+        bar.update(
+            self._task, completed=share or 0.0, total=total, description=name, items=own or f"{items:,} {self._unit}"
+        )
 
     def _open(self) -> RichProgress:
         from rich.console import Console  # noqa: PLC0415  90 ms that only long runs on a terminal pay
