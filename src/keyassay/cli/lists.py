@@ -218,7 +218,7 @@ def verify(kinds: tuple[str, ...], sample: int | None, everything: bool, full: i
     wrong = 0
     there = [kind for kind in KINDS if lookup.is_there(kind)]
     if not kinds:
-        for kind in SHIPPED.keys() - there:
+        for kind in (one for one in SHIPPED if one not in there):
             click.echo(f"{gap(kind)}, nothing to verify")
     for kind in kinds or (*there, *keypair.KINDS, known.PUBLISHED):
         count = None if everything else full or sample or 1_000
