@@ -210,7 +210,9 @@ def find(connection: Connection, account_id: str, certificate_id: str, *, incomi
     own = _C.account_id == account_id
     if incoming:
         own |= (_C.transfer_target == account_id) & (_C.status == Status.PENDING_TRANSFER.value)
-    row = connection.execute(select(schema.certificates).where(own, _C.id == certificate_id)).mappings().first()
+    query = select(schema.certificates).where(own, _C.id == certificate_id)
+    query = query.order_by((_C.account_id == account_id).desc())  # the account's own before one that comes in
+    row = connection.execute(query).mappings().first()
     if row is None:
         raise NotFoundError("there is no such certificate")
     return row
