@@ -24,6 +24,8 @@ from keyassay.bulk.fleet import FleetColumns, RunFleet, Spool, columns_of
 from keyassay.bulk.journal import Journal
 from keyassay.bulk.results import DeepSummary, Result, Settings, StepReport, Summary, key_name
 from keyassay.bulk.store import Store
+from keyassay.bulk.walking import CHECK as WALKED
+from keyassay.bulk.walking import Walking
 from keyassay.certificates.batches import group_keys
 from keyassay.certificates.decoding import decode
 from keyassay.certificates.fleet import NotRun
@@ -97,7 +99,12 @@ class Plan:
     @property
     def waits(self) -> bool:
         """Whether results wait for the last input."""
-        return bool(self.fleet_checks or self.settings.against or self.deep_checks)
+        return bool(self.fleet_checks or self.settings.against or self.deep_checks or self.walks)
+
+    @property
+    def walks(self) -> bool:
+        """Whether Debian keys of sizes without a list are walked for."""
+        return self.settings.walk > 0 and any(one.id == WALKED for one in self.key_checks)
 
     @cached_property
     def context(self) -> Context:
@@ -106,6 +113,7 @@ class Plan:
             profile=self.settings.profile,
             now=self.now,
             key_count=self.expected,
+            walk_follows=self.walks,
         )
 
     def context_for(self, one: Check[Any], *, alone: bool = False) -> Context:
@@ -315,7 +323,11 @@ class Scan:
         if self._store is not None:
             self.summary.stored = self._store.keys
             if self.plan.deep_checks:
-                self._journal = self._store.journal(self.plan.deep_checks)
+                try:
+                    self._journal = self._store.journal(self.plan.deep_checks)
+                except BaseException:
+                    self._store.close()
+                    raise
 
     def __iter__(self) -> Iterator[Result]:
         """Results in input order; with fleet checks or deep steps the first comes after the last input is read."""
@@ -435,6 +447,8 @@ class Scan:
                 assert block.columns is not None
                 fleet.add(block.columns, block.results)
             found = self._fleet_findings(fleet)
+            if self.plan.walks:
+                self._walk(fleet.spool, found)
             deep = self._deep_steps(fleet.spool, found)
             draft = None
             if self._store is not None:
@@ -456,6 +470,19 @@ class Scan:
                     self.summary.not_run.append(NotRun("--against", f"nothing was stored: {error.strerror}"))
         finally:
             fleet.spool.close()
+
+    def _walk(self, spool: Spool, found: dict[int, list[Finding]]) -> None:
+        """Debian keys of sizes that have no list."""
+        walking = Walking(
+            self._settings.walk,
+            self._settings.jobs or os.cpu_count() or 1,
+            lambda phase, share: self._progress(phase, share, self.summary.items),
+        )
+        if not self.summary.interrupted:
+            walking.find(spool, found, self._settings.limits)
+        self.summary.interrupted |= walking.interrupted
+        self.summary.not_run.extend(walking.notes)
+        self.summary.lists = (*self.summary.lists, *walking.remarks)
 
     def _deep_steps(self, spool: Spool, found: dict[int, list[Finding]]) -> Examined | None:
         """What costs seconds a key, on the keys that nothing has broken yet."""

@@ -72,6 +72,7 @@ class Context:
         now: time of the assessment, seconds since 1970-01-01 UTC (one value for the whole run).
         fleet_follows: the fleet check that does this check's work by the way runs after the keys: what
             ``in_fleet`` declares finds all that is to be found, and the check itself has nothing to do.
+        walk_follows: RSA keys that no list of Debian's keys can decide are decided afterwards (``--walk``).
         key_count: how many keys the run is expected to hold, 0 if unknown; tables that take seconds to make
             are made only where enough keys will use them.
         cache: run-wide scratch per process, for tables.
@@ -81,6 +82,7 @@ class Context:
     profile: Profile = Profile.STANDARD
     now: int = field(default_factory=lambda: int(time.time()))
     fleet_follows: bool = False
+    walk_follows: bool = False
     key_count: int = 0
     cache: dict[str, Any] = field(default_factory=dict, compare=False)
     notes: set[NotRun] = field(default_factory=set, compare=False)

@@ -41,7 +41,8 @@ from keyassay.checks import REASON_PREFIX, Context, batch_check
 from keyassay.findings import Classification, Confidence, Factor, Profile, Severity, Step, Value, Verdict
 from keyassay.lists.debian import find_rsa, gap, sizes
 from keyassay.lists.format import Kind, number_digest
-from keyassay.lists.recipes.debian_openssl import Stream, rsa_key_from_hints
+from keyassay.lists.recipes.debian_openssl import RsaKey, Stream, rsa_key_from_hints
+from keyassay.lists.walk import Divisor, key_from_blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,22 +70,69 @@ class DebianRsaKey(Factor):
         assert isinstance(subject, RsaPublicKey)
         digest = number_digest(subject.modulus).hex()
         stream = self.stream
-        start = {
-            "rnd": "a readable ~/.rnd",
-            "nornd": "no ~/.rnd",
-            "noreadrnd": "a ~/.rnd that it could not read",
-            "direct": "no look at ~/.rnd",
-        }[stream.state]
         first, second = self.blocks
         words = f", {self.kind.variant.words}" if self.kind.variant.words else ""
         return [
             Step(
-                f"A vulnerable OpenSSL on platform {stream.arch}, as process {stream.pid}, with {start}{words}, makes "
-                f"this key: its generator's blocks {first} and {second} became p and q"
+                f"{_maker(stream)}{words}, makes this key: its generator's blocks {first} and {second} became p and q"
             ),
             Step("`keyassay lists find` names the same stream for the modulus", f"keyassay lists find {digest}"),
             *super().steps(subject),
         ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkedRsaKey(Factor):
+    """The stream that made a key of a size without a list, and where in it the primes are."""
+
+    stream: Stream
+    blocks: tuple[int, int]
+
+    def proves(self, subject: PublicKey | Item) -> bool:
+        """The stream gives p and q, and their product is N."""
+        if not super().proves(subject) or not isinstance(subject, RsaPublicKey):
+            return False
+        key = key_from_blocks(self.stream, subject.bits, self.blocks)
+        return key.modulus == subject.modulus and self.factor in (key.first, key.second)
+
+    def describe(self) -> Mapping[str, Value]:
+        return {"proof": "key made again", **self.stream.fields}
+
+    def secrets(self) -> Mapping[str, Value]:
+        return {**super().secrets(), "blocks": list(self.blocks)}
+
+    def steps(self, subject: PublicKey | Item) -> list[Step]:
+        first, second = self.blocks
+        made = f"{_maker(self.stream)}, makes this key: its generator's blocks {first} and {second} became p and q"
+        return [Step(made), *super().steps(subject)]
+
+
+def _maker(stream: Stream) -> str:
+    """Who made a key, for proofs."""
+    start = {
+        "rnd": "a readable ~/.rnd",
+        "nornd": "no ~/.rnd",
+        "noreadrnd": "a ~/.rnd that it could not read",
+        "direct": "no look at ~/.rnd",
+    }[stream.state]
+    return f"A vulnerable OpenSSL on platform {stream.arch}, as process {stream.pid}, with {start}"
+
+
+def walked(divisor: Divisor, key: RsaKey | None) -> Verdict:
+    """What `--walk` found: a stream's prime divides a modulus, and the stream makes the whole key, or something else.
+
+    Something else: a key with an exponent that refused a prime of the stream, or one that somebody made up.
+    """
+    if key is None:
+        return Verdict(
+            f"shares a prime with Debian's predictable generator: {divisor.stream}",
+            Factor(divisor.prime, notes=dict(divisor.stream.fields)),
+        )
+    return Verdict(_verdict(divisor.stream), WalkedRsaKey(key.first, stream=divisor.stream, blocks=key.blocks))
+
+
+def _verdict(stream: Stream) -> str:
+    return f"made by Debian's OpenSSL with the predictable generator: {stream} gives the whole key"
 
 
 @batch_check(
@@ -107,17 +155,21 @@ def rsa_debian_openssl(batch: RsaBatch, context: Context) -> Iterator[tuple[int,
     """One sorted look-up for all keys of a size."""
     kind = sizes().get(batch.bits)
     if kind is None:
-        listed = ", ".join(str(bits) for bits in sorted(sizes()))
-        context.leave_out("rsa-debian-openssl", f"keys of sizes other than {listed} bits were not looked up: no list")
+        if not context.walk_follows:
+            listed = ", ".join(str(bits) for bits in sorted(sizes()))
+            reason = (
+                f"keys of sizes other than {listed} bits were not looked up: no list; `keyassay scan --walk` decides"
+            )
+            context.leave_out("rsa-debian-openssl", f"{reason} them in hours")
         return
     missing = gap(kind)
-    if missing:
+    if missing and not context.walk_follows:
         context.leave_out("rsa-debian-openssl", f"{missing}; `keyassay lists build --key {kind}` makes the others")
     for hit in find_rsa(batch.bits, batch.moduli, batch.sha256_prefixes):
         yield (
             hit.row,
             Verdict(
-                f"made by Debian's OpenSSL with the predictable generator: {hit.stream} gives the whole key",
+                _verdict(hit.stream),
                 DebianRsaKey(hit.p, kind=hit.kind, stream=hit.stream, blocks=hit.blocks),
             ),
         )

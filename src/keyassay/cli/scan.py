@@ -20,6 +20,7 @@ from keyassay.cli.parameters import CheckId, Duration, Size, Time, passwords_of,
 from keyassay.cli.progress import ProgressBar
 from keyassay.errors import KeyassayError
 from keyassay.findings import Classification, Profile
+from keyassay.lists.walk import DEPTH
 from keyassay.output import FORMATS, Options, renderer
 from keyassay.output.baseline import Baseline, load
 from keyassay.output.gate import Gate
@@ -93,6 +94,17 @@ _ENDINGS = {
     metavar="STORE",
     help="Compare with the keys of earlier runs in this folder, and add this run's to it.",
 )
+@click.option(
+    "--walk",
+    is_flag=True,
+    help="Decide RSA keys of sizes without a list of Debian's keys: half an hour of CPU for 2050 bits, 7 for 8192.",
+)
+@click.option(
+    "--walk-depth",
+    type=click.FloatRange(0.1, 30),
+    metavar="M",
+    help="How far --walk goes: e to the power -M is missed.  [default: 10]",
+)
 @click.option("--memory", type=Size(), metavar="SIZE", help="What comparisons may take.  [default: half of the RAM]")
 @click.option("--jobs", type=click.IntRange(0, 1024), default=0, metavar="N", help="Processes.  [default: as it pays]")
 @click.option("--reveal", is_flag=True, help="Show private numbers (p, q, d, nonces, seeds) in evidence.")
@@ -120,6 +132,8 @@ def command(
     write_baseline: Path | None,
     no_fleet: bool,
     against: Path | None,
+    walk: bool,
+    walk_depth: float | None,
     memory: int | None,
     jobs: int,
     reveal: bool,
@@ -140,6 +154,7 @@ def command(
       keyassay scan --fail-on weak --baseline accepted.json --output report.sarif certs/
       aws iot describe-certificate --certificate-id ... | keyassay scan -
       keyassay scan --against store/ new-batch.zip
+      keyassay scan --walk odd-sizes/              hours; stopped and started again it goes on
     """  # noqa: D301  \b is click's mark for lines to keep
     _something_exists(paths)
     rare_collection()
@@ -157,6 +172,7 @@ def command(
         now=at or 0,
         budget=budget or DEFAULT_BUDGET,
         total_budget=total_budget or 0.0,
+        walk=(walk_depth or DEPTH) if walk or walk_depth is not None else 0.0,
     )
     format_name = format_name or (_ENDINGS.get(output.suffix.lower()) if output else None) or "table"
     gate = Gate(
