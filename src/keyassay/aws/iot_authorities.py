@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from keyassay.aws.operations import Request, operation
+from keyassay.aws.operations import Access, Request, operation
 from keyassay.aws.services import actor_of, moment, paged, registry_of
 from keyassay.registry import authorities, tags
 from keyassay.registry.admission import pem_of
 
 
-@operation("GetRegistrationCode")
+@operation("GetRegistrationCode", access=Access.REGISTER)
 def get_registration_code(request: Request, _params: dict[str, Any]) -> dict[str, Any]:
     return {"registrationCode": authorities.registration_code(registry_of(request), actor_of(request))}
 
@@ -20,7 +20,7 @@ def delete_registration_code(request: Request, _params: dict[str, Any]) -> None:
     authorities.delete_registration_code(registry_of(request), actor_of(request))
 
 
-@operation("RegisterCACertificate")
+@operation("RegisterCACertificate", access=Access.REGISTER)
 def register_ca_certificate(request: Request, params: dict[str, Any]) -> dict[str, Any]:
     found = authorities.register(
         registry_of(request),

@@ -216,6 +216,11 @@ class Operations:
                 modelled.compile()
             self._router.add(modelled.method, modelled.uri, Route(modelled, access, call))
         self.supported = sorted(name for name, (_, mark) in calls.items() if not mark.uri)
+        self._access = {name: mark.access for name, (_, mark) in calls.items()}
+
+    def access_of(self, name: str) -> Access:
+        """What a caller of an operation must be permitted, whether it is supported or not."""
+        return self._access.get(name) or default_access(name)
 
     def _add_endpoint(self, function: Call, mark: _Mark) -> None:
         if mark.name in self.model.operations:

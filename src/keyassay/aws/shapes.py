@@ -28,6 +28,8 @@ Reader = Callable[[Any], Any]
 RANGES = {"integer": (-(2**31), 2**31 - 1), "long": (-(2**63), 2**63 - 1)}
 #: Seconds since 1970 that a timestamp may have: years 1 to 9999, a day off each end.
 EARLIEST, LATEST = -62135510400.0, 253402214400.0
+#: Types that go out as they are: most members, without a call.
+EXACT = {"string": str, "integer": int, "long": int, "boolean": bool}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 ISO_8601 = regex.compile(
@@ -211,11 +213,13 @@ def seconds(value: Any) -> float:
 
     Args:
         value: an aware datetime, or a number of seconds.
+
+    Raises:
+        TypeError: a datetime without time zone, or something else.
     """
     if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise TypeError("timestamps need a time zone")
-        value = value.timestamp()
+        past = value - EPOCH
+        return (past.days * 86_400_000 + past.seconds * 1000 + past.microseconds // 1000) / 1000
     return round(float(value), 3)
 
 
@@ -377,7 +381,10 @@ class Shapes:
 
     def structure_writer(self, members: Mapping[str, Shape]) -> Reader:
         """A writer of a structure: absent and None members are left out, unknown ones are our own mistake."""
-        plan = {name: (member.get("locationName", name), self.writer(member)) for name, member in members.items()}
+        plan = {
+            name: (member.get("locationName", name), EXACT.get(self.resolve(member)["type"]), self.writer(member))
+            for name, member in members.items()
+        }
 
         def write(value: Any) -> dict[str, Any]:
             result = {}
@@ -385,8 +392,8 @@ class Shapes:
                 if name not in plan:
                     raise TypeError(f"the model has no member {name!r} here")
                 if given is not None:
-                    key, writer = plan[name]
-                    result[key] = writer(given)
+                    key, exact, writer = plan[name]
+                    result[key] = given if type(given) is exact else writer(given)
             return result
 
         return write

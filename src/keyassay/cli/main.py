@@ -33,6 +33,7 @@ COMMANDS = {
     "accounts": "The accounts of a registry.",
     "keys": "Who may sign requests to a registry.",
     "database": "Upgrade or check a registry's database.",
+    "operations": "List the operations of the API that are supported.",
 }
 
 

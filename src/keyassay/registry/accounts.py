@@ -253,3 +253,9 @@ def changes(
     with registry.database.read() as connection:
         rows = connection.execute(query.order_by(columns.revision).limit(limit)).mappings().all()
     return [dict(row) for row in rows]
+
+
+def feed_epoch(registry: Registry) -> str:
+    """Names the line of revisions: another one after each restore, since revisions may then be given out again."""
+    with registry.database.read() as connection:
+        return str(connection.execute(select(schema.server.c.epoch)).scalar_one())
