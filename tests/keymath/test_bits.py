@@ -148,3 +148,39 @@ def test_sound_moduli_are_printable_as_rarely_as_stated() -> None:
     measured = bits.printable_words(matrix, 1).mean()
     assert abs(measured - expected) < 6 * (expected / 20_000) ** 0.5
     assert not bits.repeated_words(matrix).any()
+
+
+def common_bits(one: int, other: int) -> int:
+    """Equal leading bits of two numbers of 128 bits, by text."""
+    pairs = zip(format(one, "0128b"), format(other, "0128b"), strict=True)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), 128)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 127), st.integers(0, 2**128 - 1)), max_size=12),
+    st.integers(1, 128),
+)
+def test_common_runs_are_those_of_all_pairs(parts: list[tuple[int, int, int]], least: int) -> None:
+    """Numbers that leave one of four stems at some bit, beside the comparison of each with each."""
+    stems = [Random(stem).getrandbits(128) for stem in range(4)]
+    numbers = list(dict.fromkeys(stems[stem] ^ rest >> free for stem, free, rest in parts))
+    ends = np.array([(n >> 64, n & 2**64 - 1) for n in numbers], dtype=np.uint64).reshape(-1, 2)
+    found = {row: (partner, together) for row, partner, together in bits.common_runs(ends, least)}
+    for row, number in enumerate(numbers):
+        others = {place: common_bits(number, n) for place, n in enumerate(numbers) if place != row}
+        if max(others.values(), default=0) < least:
+            assert row not in found
+            continue
+        partner, together = found[row]
+        assert others[partner] == max(others.values())
+        assert together == 1 + sum(common >= least for common in others.values())
+
+
+@given(st.lists(st.integers(2**199, 2**200 - 1), max_size=6))
+def test_ends_are_read_from_outside(numbers: list[int]) -> None:
+    leading = bits.end_of_many(numbers, leading=True).tolist()
+    trailing = bits.end_of_many(numbers, leading=False).tolist()
+    for number, first, last in zip(numbers, leading, trailing, strict=True):
+        text = format(number, "b")
+        assert f"{first[0]:064b}{first[1]:064b}" == text[:128]
+        assert f"{last[0]:064b}{last[1]:064b}" == text[::-1][:128]

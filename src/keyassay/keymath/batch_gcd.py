@@ -185,6 +185,23 @@ def common_factors(
     return CommonFactors(dict(sorted(found.items())), dict(sorted(known.items())))
 
 
+def shared_parts(numbers: Sequence[int], *, threads: int = 1, progress: Progress | None = None) -> list[mpz]:
+    """What each number has in common with the product of all the others, powers of primes included.
+
+    For numbers of which nearly all share small factors: ``common_factors`` would look for partners of all of them.
+
+    Args:
+        numbers: distinct, above 1.
+        threads: as for ``common_factors``, which takes as much memory.
+        progress: likewise.
+    """
+    if not numbers:
+        return []
+    report = progress or (lambda _share: None)
+    with _pool(threads) as pool:
+        return common_parts([mpz(number) for number in numbers], mpz(1), pool, report)
+
+
 def memory_needed(count: int, bits: int, *, others: bool = False) -> int:
     """Bytes that ``common_factors`` takes at its peak beside the moduli given; levels in memory.
 

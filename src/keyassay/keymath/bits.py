@@ -1,4 +1,4 @@
-"""Patterns in the bits of many integers at once: shared zeros, few ones, repeated words; and sparse factors.
+"""Patterns in the bits of many integers at once: shared zeros, few ones, repeated words, common ends; sparse factors.
 
 Screens are array operations whose limits follow from a stated probability for uniform bits, never from experience.
 Matrices hold little-endian bytes, one integer of ``bits`` bits a row, the width a multiple of 8 bytes.
@@ -6,7 +6,7 @@ Matrices hold little-endian bytes, one integer of ``bits`` bits a row, the width
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from heapq import nsmallest
 from itertools import islice
@@ -198,7 +198,7 @@ def _beam(n: int, states: int) -> Iterator[list[_State]]:
         beam = following if len(following) <= states else nsmallest(states, following, key=itemgetter(0))
 
 
-def sparse_factor(n: int, states: int) -> int | None:
+def sparse_factor(n: int, states: int, reached: Callable[[int], None] | None = None) -> int | None:
     """A factor of N if both primes have few one bits: beam search from the low end.
 
     A state is two numbers p, q with N = pq modulo 2^t; the lightest ``states`` survive each further bit. Finds
@@ -208,6 +208,7 @@ def sparse_factor(n: int, states: int) -> int | None:
         n: odd, positive.
         states: width of the beam; the cost is about (bits of N) * states microseconds, or the same for 128 bits if
             nothing light has been found by then.
+        reached: gets the number of bits done, after each; it may end the search by raising.
 
     Returns:
         A factor between 1 and N, or None.
@@ -216,6 +217,8 @@ def sparse_factor(n: int, states: int) -> int | None:
         # whatever N is, 400 states find a weight of 31 to 36 here; those of sparse primes that are found have less
         if bit == _LOOK and min(state[0] for state in beam) > _HOPELESS:
             return None
+        if reached is not None:
+            reached(bit + 1)
         for _, p, _, rest in beam:
             if rest == 0 and 1 < p < n and n % p == 0:
                 return int(p)
@@ -229,3 +232,68 @@ def lightest_start(n: int, bits: int, states: int) -> int:
     """
     beams = list(islice(_beam(n, states), bits))
     return min((state[0] for state in beams[-1]), default=0) if len(beams) == bits else 0
+
+
+#: Each byte with its bits in the opposite order.
+_REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little"), axis=1)[:, 0]
+
+#: Bits at the ends of numbers that ``common_runs`` compares.
+END = 128
+
+
+def end_of_many(numbers: Sequence[int], *, leading: bool) -> NDArray[np.uint64]:
+    """The ``END`` bits at one end of each number, the outermost bit first.
+
+    Args:
+        numbers: of ``END`` bits or more each; leading ends only mean something among numbers of one length.
+        leading: the highest bits, else the lowest ones in reversed order.
+
+    Returns:
+        Shape (len(numbers), 2): the first 64 bits and the next 64.
+    """
+    if leading:
+        ends = [(number >> (number.bit_length() - END)).to_bytes(END // 8, "big") for number in numbers]
+        matrix = np.frombuffer(b"".join(ends), dtype=np.uint8)
+    else:
+        mask = (1 << END) - 1
+        ends = [(number & mask).to_bytes(END // 8, "little") for number in numbers]
+        matrix = _REVERSED[np.frombuffer(b"".join(ends), dtype=np.uint8)]
+    return matrix.view(">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def common_runs(ends: NDArray[np.uint64], least: int) -> list[tuple[int, int, int]]:
+    """Rows that begin like another row, for ``least`` bits at least.
+
+    Args:
+        ends: as ``end_of_many`` makes them.
+        least: bits, 1 to ``END``.
+
+    Returns:
+        (row, the row that it has most in common with, how many rows have ``least`` bits in common with it, itself
+        counted), in the order of rows.
+    """
+    if len(ends) < 2:
+        return []
+    order = np.lexsort((ends[:, 1], ends[:, 0]))
+    differences = ends[order[1:]] ^ ends[order[:-1]]
+    # in sorted order the longest common beginning is always that of a neighbour
+    common = _leading_zeros(differences[:, 0])
+    common += np.where(common == 64, _leading_zeros(differences[:, 1]), 0)
+    close = common >= least
+    if not close.any():
+        return []
+    clusters = np.concatenate(([0], np.cumsum(~close)))
+    sizes = np.bincount(clusters)
+    before, after = np.concatenate(([0], common)), np.concatenate((common, [0]))
+    found = []
+    for place in np.flatnonzero(sizes[clusters] > 1).tolist():
+        partner = place + 1 if after[place] >= before[place] else place - 1
+        found.append((int(order[place]), int(order[partner]), int(sizes[clusters[place]])))
+    return sorted(found)
+
+
+def _leading_zeros(values: NDArray[np.uint64]) -> NDArray[np.int64]:
+    smeared = values.copy()
+    for shift in (1, 2, 4, 8, 16, 32):
+        smeared |= smeared >> np.uint64(shift)
+    return 64 - np.bitwise_count(smeared).astype(np.int64)

@@ -1,0 +1,124 @@
+"""CPU seconds of the attacks of profile deep, on keys made for the purpose, by size of the modulus.
+
+    python3 dev.py bench deep [--only WORD] [--sizes 1024,2048,4096] [--json FILE]
+
+Each attack is a function of a size that yields (row, seconds, note) and checks what it found: times of attacks that
+find nothing would say nothing. Attacks on sound keys are timed to their end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import gmpy2
+
+from keyassay.bulk.deep import examine_deeply
+from keyassay.certificates.public_key import RsaPublicKey
+from keyassay.checks import Context, check
+from keyassay.findings import Profile
+from keyassay.keymath import coppersmith
+from keyassay.keymath.subprimes import shared_subprimes
+
+Row = tuple[str, float, str]
+#: attacks by name; each gets the size of the modulus in bits
+ATTACKS: dict[str, Callable[[int], Iterator[Row]]] = {}
+
+RANDOM = Random(1)
+
+
+def attack(function: Callable[[int], Iterator[Row]]) -> Callable[[int], Iterator[Row]]:
+    """Decorator: an attack of this benchmark."""
+    ATTACKS[function.__name__.replace("_", "-")] = function
+    return function
+
+
+def prime(size: int) -> int:
+    """A random prime with its two top bits set."""
+    return int(gmpy2.next_prime(RANDOM.getrandbits(size) | 3 << (size - 2)))
+
+
+def seconds(function: Callable[[], object], least: float = 0.2) -> float:
+    """CPU time of a call: repeated for a while, the mean."""
+    repeats, started = 0, time.process_time()
+    while (spent := time.process_time() - started) < least:
+        function()
+        repeats += 1
+    return spent / repeats
+
+
+@attack
+def known_part(size: int) -> Iterator[Row]:
+    """A factor of which the leading or the trailing bits are known, by shape of the lattice."""
+    p, q = prime(size // 2), prime(size // 2)
+    n = p * q
+    for shape in ((1, 2), (2, 3), (4, 4), (6, 6), (10, 10)):
+        unknown = coppersmith.reach(size, shape)
+        start = p >> unknown << unknown
+        assert coppersmith.factor_near(n, start, unknown, shape) in (p, q)
+        spent = seconds(
+            lambda start=start, unknown=unknown, shape=shape: coppersmith.factor_near(n, start, unknown, shape)
+        )
+        yield f"leading bits, lattice {shape}", spent, f"{unknown} bits unknown"
+    unknown = coppersmith.reach(size)
+    known = size // 2 - unknown
+    low = p % (1 << known)
+    assert coppersmith.factor_ending(n, low, known, unknown) in (p, q)
+    yield (
+        "trailing bits, lattice (2, 3)",
+        seconds(lambda: coppersmith.factor_ending(n, low, known, unknown)),
+        f"{unknown} bits unknown",
+    )
+
+
+@attack
+def patterns(size: int) -> Iterator[Row]:
+    """The deep steps of rsa-patterned-primes and rsa-shared-bits on a sound key."""
+    key = RsaPublicKey(prime(size // 2) * prime(size // 2), 65537)
+    primes = [prime(size // 2) for _ in range(60)]
+    checks = [check("rsa-shared-bits"), check("rsa-patterned-primes")]
+    findings, reports = examine_deeply(
+        key, checks, Context(profile=Profile.DEEP), 60.0 if size < 4096 else 100.0, primes
+    )
+    assert not findings
+    for report in reports:
+        yield report.step, report.seconds, f"{report.outcome.value}, {report.detail}"
+
+
+@attack
+def shared_subprime(size: int) -> Iterator[Row]:
+    """Batch GCD over N - 1 of odd random numbers, a thing that does not depend on their factors."""
+    for count in (5_000, 20_000):
+        if count * size > 50_000_000:
+            continue
+        moduli = list(dict.fromkeys(RANDOM.getrandbits(size) | 1 << (size - 1) | 1 for _ in range(count)))
+        started = time.process_time()
+        assert not shared_subprimes(moduli, 80)
+        yield f"{count:,} moduli", time.process_time() - started, ""
+
+
+def main() -> None:
+    """Run the attacks, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="attacks whose name contains this")
+    parser.add_argument("--sizes", default="1024,2048,4096")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    rows: list[dict[str, object]] = []
+    for name, function in ATTACKS.items():
+        if given.only not in name:
+            continue
+        for size in map(int, given.sizes.split(",")):
+            for row, spent, note in function(size):
+                print(f"{name:20} {size:5} {row:45} {spent:9.4f} s  {note}", flush=True)
+                rows.append({"attack": name, "bits": size, "row": row, "seconds": spent, "note": note})
+    if given.json:
+        given.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
