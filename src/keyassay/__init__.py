@@ -19,6 +19,12 @@ Assess many, and find what only shows when they are compared (shared primes, rep
 >>> [result.worst.value if result.worst else "nothing found" for result in assay_many([pem, other_pem])]
 ['broken', 'nothing found']
 
+Profile ``deep`` also runs what costs seconds a key, within a budget of CPU time. Each step says how far it came:
+
+>>> from keyassay import Outcome
+>>> result = assay(other_pem, profile="deep", budget=0.1)
+>>> tried = [(one.check, one.step, one.detail) for one in result.steps if one.outcome is Outcome.DONE]
+
 "Nothing found" is not "good": it says that the checks of the profile, in their present version, found nothing.
 Bad input never raises: what cannot be read is an item of kind ``unreadable`` with its ``error``. ``KeyassayError``
 means wrong use. All results are plain values that pickle. For files and folders, progress and the summary of a run
@@ -39,8 +45,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keyassay.bulk.assay import assay as assay
     from keyassay.bulk.assay import assay_many as assay_many
+    from keyassay.bulk.results import Outcome as Outcome
     from keyassay.bulk.results import Result as Result
     from keyassay.bulk.results import Settings as Settings
+    from keyassay.bulk.results import StepReport as StepReport
     from keyassay.bulk.results import Summary as Summary
     from keyassay.bulk.scan import Scan as Scan
     from keyassay.certificates.item import Item as Item
@@ -56,8 +64,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "assay": "bulk.assay",
     "assay_many": "bulk.assay",
+    "Outcome": "bulk.results",
     "Result": "bulk.results",
     "Settings": "bulk.results",
+    "StepReport": "bulk.results",
     "Summary": "bulk.results",
     "Scan": "bulk.scan",
     "Item": "certificates.item",

@@ -111,3 +111,14 @@ def test_a_generator_is_read_as_results_are_asked_for():
     results = assay_many(endless(), fleet=False, profile="fast")
     assert next(results).item.assessed
     assert len(asked) < 100_000
+
+
+def test_a_budget_is_for_profile_deep():
+    result = assay(SOUND, profile="deep", budget=0.05)
+    assert sum(one.seconds for one in result.steps) < 1
+    with pytest.raises(KeyassayError, match="for profile deep"):
+        assay(SOUND, budget=5)
+    with pytest.raises(KeyassayError, match="no number of seconds"):
+        assay(SOUND, profile="deep", budget=0)
+    (first, second) = assay_many([SOUND, SOUND], profile=Profile.DEEP, budget=1.0, fleet=False)
+    assert (first.item.source, second.item.source) == ("0", "1")

@@ -10,9 +10,13 @@ from importlib.util import module_from_spec
 from pathlib import Path
 from types import ModuleType
 
+import gmpy2
 import pytest
 
+from keyassay.bulk.deep import examine_deeply
+from keyassay.bulk.results import Outcome
 from keyassay.certificates.batches import group_keys
+from keyassay.certificates.public_key import RsaPublicKey
 from keyassay.checks import PAGE_SECTIONS, Check, Context
 from keyassay.findings import Finding, Profile
 from vectors_of_checks import key_of
@@ -23,7 +27,7 @@ NAME = "keyassay.checks.rsa_famous_prime"
 IMPORTS = """
 import numpy as np
 from keyassay.certificates.batches import RsaBatch
-from keyassay.checks import Rows
+from keyassay.checks import Effort, Rows
 """
 
 
@@ -35,9 +39,10 @@ def blocks(language: str) -> list[str]:
 def check(monkeypatch: pytest.MonkeyPatch) -> Check:
     module: ModuleType = module_from_spec(ModuleSpec(NAME, None))
     monkeypatch.setitem(sys.modules, NAME, module)
-    first, screen = blocks("python")
+    first, screen, deep = blocks("python")
     exec(compile(first, NAME, "exec"), module.__dict__)
     exec(compile(IMPORTS + screen, NAME, "exec"), module.__dict__)
+    exec(compile(deep, NAME, "exec"), module.__dict__)
     (found,) = (value for value in vars(module).values() if isinstance(value, Check))
     return found
 
@@ -66,6 +71,23 @@ def test_the_example_finds_its_vectors(check: Check) -> None:
             assert one.classification.value == case["classification"]
             assert one.confidence.value == case["confidence"]
             assert not set(one.evidence.describe()) & set(one.evidence.secrets())
+
+
+def test_the_deep_step_finds_what_it_says(check: Check) -> None:
+    (prime,) = sys.modules[NAME].PRIMES.values()
+    factor = int(gmpy2.next_prime(prime + 1_000))
+    key = RsaPublicKey(factor * (2**521 - 1), 65537)
+    context = Context(profile=Profile.DEEP)
+    (found,), (report,) = examine_deeply(key, [check], context, 20.0)
+    assert found.evidence.secrets() == {"factor": factor}
+    assert report.outcome is Outcome.FOUND
+    assert examine_deeply(key, [check], context, 0.0)[1][0].outcome is Outcome.NOT_STARTED
+    farther = RsaPublicKey(int(gmpy2.next_prime(prime + 131_072)) * (2**521 - 1), 65537)
+    none, (report,) = examine_deeply(farther, [check], context, 20.0)
+    assert not none
+    assert (report.outcome, report.detail) == (Outcome.DONE, "64 of 64 blocks of 1,024 numbers")
+    short = RsaPublicKey((2**521 - 1) * (2**607 - 1), 65537)
+    assert examine_deeply(short, [check], context)[1][0].outcome is Outcome.DOES_NOT_APPLY
 
 
 def test_it_names_all_sections_and_files_that_exist() -> None:

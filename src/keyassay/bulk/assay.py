@@ -32,22 +32,36 @@ def _bytes(encoded: Encoded) -> bytes:
     raise KeyassayError(message, hint)
 
 
-def _settings(profile: Profile | str, settings: Settings | None) -> Settings:
+def _settings(profile: Profile | str, budget: float | None, settings: Settings | None) -> Settings:
     if isinstance(profile, str):
         try:
             profile = Profile[profile.upper()]
         except KeyError:
             known = ", ".join(one.label for one in Profile)
             raise KeyassayError(f"there is no profile {profile!r}", f"there are {known}") from None
-    return replace(settings or Settings(), profile=profile)
+    chosen = replace(settings or Settings(), profile=profile)
+    if budget is None:
+        return chosen
+    if profile is not Profile.DEEP:
+        raise KeyassayError(f"a budget is for profile deep, not for {profile.label}", 'add profile="deep"')
+    if not 0 < budget < float("inf"):
+        raise KeyassayError(f"a budget of {budget!r} is no number of seconds")
+    return replace(chosen, budget=float(budget))
 
 
-def assay(encoded: Encoded, *, profile: Profile | str = Profile.STANDARD, settings: Settings | None = None) -> Result:
+def assay(
+    encoded: Encoded,
+    *,
+    profile: Profile | str = Profile.STANDARD,
+    budget: float | None = None,
+    settings: Settings | None = None,
+) -> Result:
     """Assess one certificate, request or key.
 
     Args:
         encoded: DER or PEM, or another form that ``keyassay scan`` reads.
         profile: how much work it is worth: "aws", "fast", "standard" or "deep".
+        budget: profile deep: CPU seconds for a key that nothing else breaks; 5 if not given.
         settings: more choices (checks, limits, passwords); its profile is overruled by ``profile``.
 
     Returns:
@@ -55,9 +69,9 @@ def assay(encoded: Encoded, *, profile: Profile | str = Profile.STANDARD, settin
         an encoding that holds several items (``assay_many`` takes those).
 
     Raises:
-        KeyassayError: wrong use: no bytes, an unknown profile or check.
+        KeyassayError: wrong use: no bytes, an unknown profile or check, a budget for another profile than deep.
     """
-    chosen = replace(_settings(profile, settings), fleet=False, against=None, jobs=1)
+    chosen = replace(_settings(profile, budget, settings), fleet=False, against=None, jobs=1)
     results = list(Scan((), chosen, encodings=[_bytes(encoded)]))
     if len(results) == 1:
         return results[0]
@@ -69,6 +83,7 @@ def assay_many(
     encodings: Iterable[Encoded],
     *,
     profile: Profile | str = Profile.STANDARD,
+    budget: float | None = None,
     fleet: bool = True,
     against: Path | str | None = None,
     jobs: int = 1,
@@ -78,8 +93,9 @@ def assay_many(
 
     Args:
         encodings: as for ``assay``; each may hold any number of items. May be a generator: it is read as results
-            are asked for (with ``fleet`` all of it before the first result).
+            are asked for (with ``fleet`` or profile deep all of it before the first result).
         profile: how much work a key is worth.
+        budget: profile deep: CPU seconds for each different key that nothing else breaks; 5 if not given.
         fleet: find shared primes, repeated keys and nonces among them.
         against: folder of a store of earlier runs' keys, which these keys join.
         jobs: worker processes.
@@ -93,6 +109,6 @@ def assay_many(
         KeyassayError: as ``assay``, at once; an encoding of a wrong type when it is reached.
     """
     chosen = replace(
-        _settings(profile, settings), fleet=fleet, against=None if against is None else Path(against), jobs=jobs
+        _settings(profile, budget, settings), fleet=fleet, against=None if against is None else Path(against), jobs=jobs
     )
     return iter(Scan((), chosen, encodings=map(_bytes, encodings)))
