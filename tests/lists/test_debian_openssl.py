@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import subprocess
 from itertools import islice
 from pathlib import Path
 
@@ -65,6 +66,22 @@ def test_curves_agree_with_the_original(curve: str) -> None:
     for row in rows:
         _, x, _ = ec_key(name, stream_of(row))
         assert number_digest(x, coordinate_bytes(name)).hex() == row["sha256_modulus"]
+
+
+def test_openssl_makes_the_same_points_on_secp160r1() -> None:
+    """The curve that cryptography lacks, whose order has one bit more than its field."""
+    oid = bytes.fromhex("06052b81040008")
+    for pid in (1, 777, 32767):
+        for arch, state in (("le64", "rnd"), ("be32", "direct")):
+            d, x, y = ec_key("secp160r1", Stream(arch, state, pid))
+            body = b"\x02\x01\x01\x04\x15" + d.to_bytes(21, "big") + b"\xa0" + bytes([len(oid)]) + oid
+            done = subprocess.run(
+                ["openssl", "ec", "-inform", "DER", "-pubout", "-outform", "DER"],
+                input=b"\x30" + bytes([len(body)]) + body,
+                check=True,
+                capture_output=True,
+            )
+            assert done.stdout[-40:] == x.to_bytes(20, "big") + y.to_bytes(20, "big")
 
 
 def test_primes_agree_with_the_original() -> None:

@@ -198,7 +198,7 @@ def _made(count: int) -> str:
     "--all",
     "everything",
     is_flag=True,
-    help="All of them: 25 minutes of one core for RSA-2048, a minute or two for a curve.",
+    help="All of them: 35 minutes of one core for RSA-2048, some minutes for a curve.",
 )
 @click.option(
     "--full", type=click.IntRange(1), metavar="K", help="K of each from the start of their streams, without hints."

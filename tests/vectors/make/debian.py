@@ -54,6 +54,7 @@ def rsa_vectors() -> None:
     weak = {"profile": "aws", "classification": "broken", "confidence": "proven"}
     cases = []
     streams = [
+        (512, Stream("be32", "rnd", 8000)),
         (1024, Stream("le64", "rnd", 1)),
         (1024, Stream("be32", "noreadrnd", 32767)),
         (2048, Stream("le32", "nornd", 17)),
