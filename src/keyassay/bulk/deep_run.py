@@ -7,6 +7,7 @@ later, and in a last pass with those that came before.
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from bisect import bisect_right
 from collections import deque
@@ -15,6 +16,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from multiprocessing import active_children, get_context
+from types import FrameType
 from typing import Any, Self
 
 import numpy as np
@@ -147,8 +149,9 @@ class DeepRun:
             try:
                 with _Workers(self._checks, self._context, min(self._jobs, len(firsts))) as workers:
                     self._first_pass(workers, spool, firsts, known, examined)
-                    if self._with_primes and self._settings.fleet:
+                    if self._with_primes and self._settings.fleet and not workers.stopped:
                         self._last_passes(workers, spool, firsts, known, examined)
+                    self.broken_off = workers.stopped
             except KeyboardInterrupt:
                 self.broken_off = True
         missing = len(firsts) - len(examined.reports)
@@ -241,7 +244,7 @@ class DeepRun:
             numbers = [
                 number for number in range(len(firsts)) if number not in examined.findings and seen[number] < total
             ]
-            if not numbers or self._spent_all():
+            if not numbers or self._spent_all() or workers.stopped:
                 return
             under_way: deque[tuple[int, PublicKey]] = deque()
             self._progress("deep: factors found last, on all keys", 0.0)
@@ -428,7 +431,11 @@ def _answer(turn: Turn, checks: tuple[Check[Any], ...], context: Context, stop: 
 
 
 class _Workers:
-    """Worker processes, or this one if one is enough."""
+    """Worker processes, or this one if one is enough.
+
+    While they are in use an interruption (Ctrl-C) only asks them to stop: the keys under way say how far they came. A
+    second one is raised as usual.
+    """
 
     def __init__(self, checks: tuple[Check[Any], ...], context: Context, count: int) -> None:
         self._checks = checks
@@ -438,19 +445,35 @@ class _Workers:
         self._pool: ProcessPoolExecutor | None = None
         self._mp = get_context("forkserver")
         self._stopping: Any = None
+        self._previous: Any = None
+        self._patience = 0.0
+        self.stopped = False
 
     def __enter__(self) -> Self:
         if self._count > 1:
             self._mp.set_forkserver_preload(["keyassay.bulk.scan"])
             self._stopping = self._mp.Event()
             self._pool = self._opened(self._count)
+        if threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGINT)):
+            self._previous = signal.signal(signal.SIGINT, self._interrupted)
         return self
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        if self.stopped:
+            self._previous(number, frame)
+            return
+        self.stopped = True
+        self._patience = time.monotonic() + _GRACE
+        if self._stopping is not None:
+            self._stopping.set()
 
     def _opened(self, count: int) -> ProcessPoolExecutor:
         arguments = (self._checks, self._given, self._stopping)
         return ProcessPoolExecutor(count, self._mp, _start, arguments)
 
     def __exit__(self, *_: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
         if self._pool is not None:
             self._stopping.set()
             self._pool.shutdown(wait=False, cancel_futures=True)
@@ -462,33 +485,26 @@ class _Workers:
                         process.kill()
 
     def map(self, turns: Iterator[Turn]) -> Iterator[Answer]:
-        """Answers in order, a bounded number of turns under way.
+        """Answers in order, a bounded number of turns under way; after an interruption those under way are the last.
 
-        After an interruption the keys under way say how far they came, then the interruption goes on.
+        Raises:
+            KeyboardInterrupt: the second one, or a step that does not stop.
         """
         if self._pool is None:
             for turn in turns:
-                yield _answer(turn, self._checks, self._given, bool)
+                yield _answer(turn, self._checks, self._given, lambda: self.stopped)
+                if self.stopped:
+                    return
             return
         waiting: deque[tuple[Turn, Future[Answer]]] = deque()
-        try:
-            for turn in turns:
-                waiting.append((turn, self._submit(turn)))
-                if len(waiting) > min(2 * self._count, _LAG - 1):
-                    yield self._result(waiting)
-            while waiting:
+        for turn in turns:
+            waiting.append((turn, self._submit(turn)))
+            while len(waiting) > (0 if self.stopped else min(2 * self._count, _LAG - 1)):
                 yield self._result(waiting)
-        except KeyboardInterrupt:
-            self._stopping.set()
-            deadline = time.monotonic() + _GRACE
-            while waiting:
-                _, future = waiting.popleft()
-                try:
-                    answer = future.result(max(deadline - time.monotonic(), 0))
-                except Exception:  # noqa: BLE001  the process has died or does not listen
-                    break
-                yield answer
-            raise
+            if self.stopped:
+                return
+        while waiting:
+            yield self._result(waiting)
 
     def _submit(self, turn: Turn) -> Future[Answer]:
         assert self._pool is not None
@@ -503,7 +519,7 @@ class _Workers:
         """The next answer; if a worker has died, the keys under way run again, each in a process of its own."""
         turn, future = waiting.popleft()
         try:
-            return future.result()
+            return self._wait(future)
         except BrokenProcessPool:
             assert self._pool is not None
             self._pool.shutdown(wait=False, cancel_futures=True)
@@ -514,10 +530,18 @@ class _Workers:
         waiting.extend(again)
         return answer
 
+    def _wait(self, future: Future[Answer]) -> Answer:
+        while True:
+            try:
+                return future.result(0.5)
+            except TimeoutError:
+                if self.stopped and time.monotonic() > self._patience:
+                    raise KeyboardInterrupt from None
+
     def _alone(self, turn: Turn) -> Answer:
         pool = self._opened(1)
         try:
-            return pool.submit(_work, turn).result()
+            return self._wait(pool.submit(_work, turn))
         except BrokenProcessPool:
             why = "internal error: the process died, perhaps of a lack of memory"
             steps = steps_of(one for one in self._checks if isinstance(turn.key, one.metadata.applies_to))
