@@ -11,12 +11,13 @@ product for each a/b tells whether 2 sqrt(abN) is next to an integer. Distances:
 of which only the leading bits are known: a continued fraction tells the rest.
 
 Cost: 5 to 8 us a key for 16,384 rounds, 202 ratios and 6 distances; 10 times that in standard, with 20 us for the
-distance that is half known.
+distance that is half known; half a second to a second of deep's budget.
 
 Profiles: fast: 16,384 rounds, a and b up to 32 (ratios above 2, primes of different length, up to 16), distances
 2^(n/2 - k) for k = 2, 3, 100, 128, 160, 256. Standard: 2^17 rounds, a and b up to 128, and distances 2^(n/2 - 100) with
-up to 256 low bits unknown (a sixth of N's bits less 12 if that is fewer). Deep: 2^20 rounds, a and b up to 1,024, all k
-up to n/4, a sixth of N's bits less 12 unknown.
+up to 256 low bits unknown (a sixth of N's bits less 12 if that is fewer). Deep: a sixth of N's bits less 12 unknown;
+and, within its budget, 2^20 rounds, all k up to n/4, and all a and b up to 1,100 with the first round of Fermat's
+method on 4abN in full, so that aq - bp may be 8,000 times as large.
 
 Mistakes: none: a finding carries a factor of N.
 
@@ -30,11 +31,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import gmpy2
 import numpy as np
 
 from keyassay.certificates.batches import RsaBatch
 from keyassay.certificates.public_key import RsaPublicKey
-from keyassay.checks import Context, batch_check
+from keyassay.checks import Context, Effort, batch_check
 from keyassay.findings import Classification, Confidence, Factor, Profile, Severity, Value, Verdict
 from keyassay.keymath import arrays
 from keyassay.keymath.factoring import (
@@ -45,9 +47,14 @@ from keyassay.keymath.factoring import (
     near_ratio,
     ratio_pairs,
 )
+from keyassay.keymath.related import any_power_distance, near_any_ratio
 
-ROUNDS = {Profile.FAST: 1 << 14, Profile.STANDARD: 1 << 17, Profile.DEEP: 1 << 20}
-RATIOS = {Profile.FAST: 32, Profile.STANDARD: 128, Profile.DEEP: 1024}
+ROUNDS = {Profile.FAST: 1 << 14, Profile.STANDARD: 1 << 17, Profile.DEEP: 1 << 17}
+RATIOS = {Profile.FAST: 32, Profile.STANDARD: 128, Profile.DEEP: 128}
+#: of the deep steps
+DEEP_ROUNDS = 1 << 20
+_PASS = 1 << 14
+DEEP_RATIOS = 1_100
 DISTANCES = (2, 3, 100, 128, 160, 256)
 #: the least distance that FIPS 186 allows is 2^(ps - 100): taken for the distance, with a random number added
 LEAST = 100
@@ -62,6 +69,7 @@ UNKNOWN = 256
     severity=Severity.CRITICAL,
     confidence=Confidence.PROVEN,
     profile=Profile.FAST,
+    version=2,
     references=(
         "Fermat 1643, letter to Mersenne",
         "Lehman 1974: Factoring large integers",
@@ -90,25 +98,16 @@ def rsa_close_primes(batch: RsaBatch, context: Context) -> Iterator[tuple[int, V
     for row, factor, distance in close_primes(chosen, chosen_roots, residues, root_residues, ROUNDS[profile]):
         if row not in seen:
             seen.add(row)
-            notes: dict[str, Value] = {"method": "fermat", "rounds": distance}
-            yield (
-                rows[row],
-                Verdict(f"p and q are so close that Fermat finds them in round {distance:,}", Factor(factor, notes)),
-            )
+            yield rows[row], _by_fermat(factor, distance)
     for row, factor, a, b in near_ratio(chosen, scaled, ratio_pairs(RATIOS[profile])):
         if row not in seen:
             seen.add(row)
-            q, p = sorted((factor, int(chosen[row]) // factor))
-            over, under = _ratio(p, q)
-            notes = {"method": "lehman", "a": a, "b": b, "ratio": f"{over}/{under}"}
-            yield rows[row], Verdict(f"p/q is very near {over}/{under}", Factor(factor, notes))
+            yield rows[row], _by_ratio(int(chosen[row]), factor, a, b)
     half = (batch.bits + 1) // 2
-    exponents = tuple(sorted({*DISTANCES, *range(2, half // 2 + 1)})) if profile >= Profile.DEEP else DISTANCES
-    for row, factor, k in known_difference(chosen, np.ascontiguousarray(residues), batch.bits, exponents):
+    for row, factor, k in known_difference(chosen, np.ascontiguousarray(residues), batch.bits, DISTANCES):
         if row not in seen:
             seen.add(row)
-            message = f"p - q is 2^{half - k} and a little: q was searched at a fixed distance from p"
-            yield rows[row], Verdict(message, Factor(factor, {"method": "distance", "exponent": half - k}))
+            yield rows[row], _by_distance(factor, half - k)
     unknown = half // 3 - 12
     if profile < Profile.DEEP:
         unknown = min(UNKNOWN, unknown)
@@ -120,8 +119,61 @@ def rsa_close_primes(batch: RsaBatch, context: Context) -> Iterator[tuple[int, V
             message = (
                 f"p - q is within 2^{unknown} of 2^{half - LEAST}: q was searched at a distance from p that is known"
             )
-            notes = {"method": "distance", "exponent": half - LEAST, "unknown_bits": unknown}
+            notes: dict[str, Value] = {"method": "distance", "exponent": half - LEAST, "unknown_bits": unknown}
             yield rows[row], Verdict(message, Factor(found, notes))
+
+
+def _odd(key: RsaPublicKey) -> str:
+    """The base function has a square's root already, if it is one."""
+    return (
+        "" if key.modulus & 1 and key.bits >= 16 and not gmpy2.is_square(key.n) else "the modulus is even or a square"
+    )
+
+
+@rsa_close_primes.deeper("Fermat, 2^20 rounds", stage=3, seconds=0.1, applies=_odd)
+def more_rounds(key: RsaPublicKey, effort: Effort) -> Verdict | None:
+    """Fermat's method as above, for one key, with a look at the clock between the passes of the sieve."""
+    first = gmpy2.isqrt(key.n)
+    for done in range(0, DEEP_ROUNDS, _PASS):
+        effort.reached(done, DEEP_ROUNDS, "rounds")
+        root = first + done
+        residues, roots = (np.array([[int(x % m) for m in SIEVE_MODULI]], dtype=np.int64) for x in (key.n, root))
+        for _, factor, distance in close_primes([key.n], [root], residues, roots, _PASS):
+            return _by_fermat(factor, done + distance)
+    effort.done = DEEP_ROUNDS
+    return None
+
+
+@rsa_close_primes.deeper("all distances 2^k", stage=3, seconds=0.1, applies=_odd)
+def more_distances(key: RsaPublicKey, effort: Effort) -> Verdict | None:
+    """From a quarter of N's bits up to half of them."""
+    half = (key.bits + 1) // 2
+    found = any_power_distance(key.n, range(half - half // 2, half - 1), effort.reached)
+    return None if found is None else _by_distance(*found)
+
+
+@rsa_close_primes.deeper("ratios to 1,100", stage=5, seconds=0.05, applies=_odd)
+def more_ratios(key: RsaPublicKey, effort: Effort) -> Verdict | None:
+    """All fractions, and a thousand times as far from each as the screen of standard reaches."""
+    found = near_any_ratio(key.n, DEEP_RATIOS, effort.reached, effort.start + 1)
+    return None if found is None else _by_ratio(key.modulus, *found)
+
+
+def _by_fermat(factor: int, distance: int) -> Verdict:
+    notes: dict[str, Value] = {"method": "fermat", "rounds": distance}
+    return Verdict(f"p and q are so close that Fermat finds them in round {distance:,}", Factor(factor, notes))
+
+
+def _by_ratio(modulus: int, factor: int, a: int, b: int) -> Verdict:
+    q, p = sorted((factor, modulus // factor))
+    over, under = _ratio(p, q)
+    notes: dict[str, Value] = {"method": "lehman", "a": a, "b": b, "ratio": f"{over}/{under}"}
+    return Verdict(f"p/q is very near {over}/{under}", Factor(factor, notes))
+
+
+def _by_distance(factor: int, exponent: int) -> Verdict:
+    message = f"p - q is 2^{exponent} and a little: q was searched at a fixed distance from p"
+    return Verdict(message, Factor(factor, {"method": "distance", "exponent": exponent}))
 
 
 def _ratio(p: int, q: int) -> tuple[int, int]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
+import deep_factors
 import gmpy2
+import small_exponents
 
 from keyassay.keymath import residues
 
@@ -92,7 +94,7 @@ def close_primes() -> None:
     third = int(gmpy2.next_prime(p * 129 // 128))
     cases.append(pair("ratio 129/128: deep would find it", "near-miss", third, p))
     cases.append(pair("ratio 1.5 but for 300 bits", "near-miss", int(gmpy2.next_prime(p * 3 // 2 + (1 << 700))), p))
-    write("rsa-close-primes", "Planted primes", *cases, healthy())
+    write("rsa-close-primes", "Planted primes", *cases, healthy(), *deep_factors.close_primes())
 
 
 def half_known(cases: list[str]) -> None:
@@ -159,7 +161,11 @@ def small_factor() -> None:
     rest = prime(2048 - 25)
     cases.append(pair("factor of 25 bits: beyond the limit", "near-miss", rest, int(gmpy2.next_prime(1 << 25))))
     cases.append(pair("the first prime beyond the limit, 1048583", "near-miss", prime(2048 - 20), 1_048_583))
-    write("rsa-small-factor", "Products with a small prime", *cases, healthy())
+    write("rsa-small-factor", "Products with a small prime", *cases, healthy(), *deep_factors.small_factor())
+
+
+def smooth_prime() -> None:
+    write("rsa-smooth-prime", "Planted primes", *deep_factors.smooth_prime())
 
 
 def invalid_modulus() -> None:
@@ -223,7 +229,7 @@ def small_private_exponent() -> None:
         cases.append(pair(f"d of {bits} bits: out of reach", "near-miss", p, q, int(gmpy2.invert(d, phi))))
     d = int(gmpy2.next_prime(RANDOM.getrandbits(2000)))
     cases.append(pair("d of 2000 bits, large e", "near-miss", p, q, int(gmpy2.invert(d, phi))))
-    write("rsa-small-private-exponent", "Keys made from d", *cases, healthy())
+    write("rsa-small-private-exponent", "Keys made from d", *cases, healthy(), *small_exponents.cases())
 
 
 def key_size() -> None:
@@ -301,5 +307,6 @@ if __name__ == "__main__":
         small_private_exponent,
         key_size,
         roca,
+        smooth_prime,
     ):
         make()
