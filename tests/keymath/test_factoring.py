@@ -197,6 +197,59 @@ def test_small_private_exponents_are_found_on_both_sides(seed: int, bits: int, d
     assert (e * found[1] - 1) % phi == 0
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(8, 240), st.sampled_from((1, -1)), st.sampled_from((2, 4, 6, 30)))
+def test_private_exponents_that_are_small_modulo_the_least_common_multiple_are_found(
+    seed: int, d_bits: int, sign: int, shared: int
+) -> None:
+    """Whatever p - 1 and q - 1 share: modulo phi most of these d are long."""
+    random = Random(seed)
+    p, q = (shared * random.getrandbits(505) + 1 for _ in range(2))
+    while not gmpy2.is_prime(p):
+        p += shared
+    while not gmpy2.is_prime(q) or gmpy2.gcd(p - 1, q - 1) != shared:
+        q += shared
+    order = int(gmpy2.lcm(p - 1, q - 1))
+    d = sign * (random.getrandbits(d_bits) | 1 | 1 << (d_bits - 1))
+    if gmpy2.gcd(d, order) != 1:
+        return
+    e = int(gmpy2.invert(d, order))
+    if abs(e * d - 1) // order >= shared:
+        assert factoring.wiener(p * q, e) in ((p, d), (q, d))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32), st.integers(560, 1020))
+def test_shorter_exponents_allow_longer_private_ones(seed: int, e_bits: int) -> None:
+    """Found up to N^(3/4)/sqrt(e): e and d of the lengths a and 768 - a/2 have k of 256 - a/2 bits."""
+    random = Random(seed)
+    d_bits = 768 - e_bits // 2 - 4
+    k_bits = e_bits + d_bits - 1024
+    while (
+        True
+    ):  # e d = 1 + k phi: d divides 1 + k phi for a random d and the k that fits modulo d; then q has to be prime
+        d, p, k = prime(random, d_bits), prime(random, 512), random.getrandbits(k_bits) | 1 << (k_bits - 1)
+        if (p - 1) % d == 0 or k % d == 0:
+            continue
+        step = -int(gmpy2.invert(k * (p - 1), d)) % d
+        q = (3 << 510) - (3 << 510) % d + step + 1
+        while q.bit_length() == 512 and not gmpy2.is_prime(q):
+            q += d
+        if q.bit_length() == 512:
+            break
+    e = (1 + k * (p - 1) * (q - 1)) // d
+    assert e * d == 1 + k * (p - 1) * (q - 1)
+    found = factoring.wiener(p * q, e)
+    assert found is not None
+    assert found[0] in (p, q)
+
+
+def test_an_exponent_without_an_inverse_has_no_private_one() -> None:
+    assert factoring.least_private_exponent(7, 11, 3) is None
+    assert factoring.least_private_exponent(7, 11, 7) == 13
+    assert factoring.least_private_exponent(7, 11, 23) == -13
+
+
 def test_ordinary_exponents_have_no_small_inverse() -> None:
     random = Random(5)
     p, q = prime(random, 512), prime(random, 512)

@@ -406,16 +406,25 @@ def shared_bits(n: mpz, root: mpz, *, exact: bool = False) -> tuple[int, int] | 
     return None
 
 
-def wiener(n: int, e: int) -> tuple[int, int] | None:
-    """The factors if abs(d modulo phi) is below about N^(1/4) (Wiener 1990).
+def least_private_exponent(p: int, q: int, e: int) -> int | None:
+    """The d nearest to 0 with e d = 1 modulo lcm(p - 1, q - 1), below 0 for "lcm less a number"; None without one."""
+    order = gmpy2.lcm(p - 1, q - 1)
+    if order < 2 or gmpy2.gcd(e, order) != 1:
+        return None
+    d = int(gmpy2.invert(e, order))
+    return d if 2 * d <= order else d - int(order)
 
-    Convergents k/d of e/(N + 1 - 2 sqrt(N)), which reaches a few bits beyond the classical e/N, then of e/N; both signs
-    of e d = +-1 modulo phi.
+
+def wiener(n: int, e: int) -> tuple[int, int] | None:
+    """The factors if abs(d) is below about N^(3/4)/sqrt(e), d modulo lcm(p - 1, q - 1) (Wiener 1990).
+
+    Convergents of e/(N + 1 - 2 sqrt(N)), which reaches a few bits beyond the classical e/N, then of e/N. With
+    g = gcd(p - 1, q - 1), e d = 1 + k phi/g makes k/(g d) a convergent unless g divides k, and phi the quotient of
+    e g d by k, rounded down for positive d and up for negative ones, as long as g is at most k.
 
     Returns:
-        (factor, d), d negative for phi - d; or None.
+        (factor, d), d nearest to 0; or None.
     """
-    limit = n.bit_length() // 4 + 40
     half = (n.bit_length() + 1) // 2
     for denominator in (n + 1 - 2 * gmpy2.isqrt(n), mpz(n)):
         if denominator < 2:
@@ -427,22 +436,22 @@ def wiener(n: int, e: int) -> tuple[int, int] | None:
             a, b = b, rest
             k0, k1 = k1, quotient * k1 + k0
             d0, d1 = d1, quotient * d1 + d0
-            if d1.bit_length() > limit:
+            # k d is below sqrt(N), but for some bits, where k/d can be a convergent at all
+            if d1.bit_length() + k1.bit_length() > half + 80:
                 break
             # the right convergent leaves |d e - k denominator| = k (p + q - ...), with p + q below 2^12 sqrt(N) even
             # for primes of rather different length
             if not k1 or b.bit_length() - k1.bit_length() > half + 14:
                 continue
             for sign in (1, -1):
-                phi, remainder = divmod(e * d1 - sign, k1)
-                if remainder:
-                    continue
+                phi = sign * ((sign * e * d1 - 1) // k1)
                 total = n + 1 - phi
                 discriminant = total * total - 4 * n
                 if discriminant >= 0 and gmpy2.is_square(discriminant):
-                    factor = (total - gmpy2.isqrt(discriminant)) >> 1
+                    factor = int((total - gmpy2.isqrt(discriminant)) >> 1)
                     if 1 < factor < n and n % factor == 0:
-                        return int(factor), int(sign * d1)
+                        d = least_private_exponent(factor, n // factor, e)
+                        return factor, int(sign * d1) if d is None else d
     return None
 
 
