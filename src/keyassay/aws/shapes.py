@@ -220,6 +220,8 @@ def seconds(value: Any) -> float:
     if isinstance(value, datetime):
         past = value - EPOCH
         return (past.days * 86_400_000 + past.seconds * 1000 + past.microseconds // 1000) / 1000
+    if not isinstance(value, int | float):
+        raise TypeError(f"{type(value).__name__} is no timestamp")
     return round(float(value), 3)
 
 
