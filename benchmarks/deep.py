@@ -21,7 +21,7 @@ from keyassay.bulk.deep import examine_deeply
 from keyassay.certificates.public_key import RsaPublicKey
 from keyassay.checks import Context, check
 from keyassay.findings import Profile
-from keyassay.keymath import coppersmith
+from keyassay.keymath import coppersmith, residues, roca
 from keyassay.keymath.subprimes import shared_subprimes
 
 Row = tuple[str, float, str]
@@ -99,6 +99,28 @@ def shared_subprime(size: int) -> Iterator[Row]:
         started = time.process_time()
         assert not shared_subprimes(moduli, 80)
         yield f"{count:,} moduli", time.process_time() - started, ""
+
+
+@attack
+def roca_class(size: int) -> Iterator[Row]:
+    """A class of `prove --attack`, and all of them, on a ROCA key that is not found on the way."""
+    count = residues.prime_count(size)
+    modulus = residues.primorial(count)
+
+    def weak() -> int:
+        while True:
+            k = prime(size // 2) // modulus
+            p = k * modulus + pow(residues.GENERATOR, RANDOM.getrandbits(64), modulus)
+            if gmpy2.is_prime(p):
+                return p
+
+    search = roca.Search(weak() * weak())
+    roots = max(1, 100_000 // search.plan.leaves_per_root)
+    spent = seconds(lambda: search.run(RANDOM.randrange(search.roots - roots), roots), 2.0) / roots
+    note = f"M' of {search.plan.modulus.bit_length()} bits, {search.plan.order:,} powers"
+    a_class = spent / search.plan.leaves_per_root
+    yield "one class", a_class, f"{a_class * 1e9:.0f} ns, {note}"
+    yield "all classes", spent * search.roots, f"{spent * search.roots / 3_600:.3g} CPU hours"
 
 
 def main() -> None:

@@ -103,7 +103,12 @@ def patterned_primes() -> None:
     cases.append(pair("36 ones of 512 bits, for a wide beam", "weak", *not_light(512, 36, 2_000, 100), **deep))
     top = repeated(0xB7, 8, 512) >> 220
     cases.append(
-        pair("a word of 8 bits over 220 free bits of 512: too many", "near-miss", beginning(top, 512), prime(512))
+        pair(
+            "a word of 8 bits repeated over 220 free bits of 512: too many",
+            "near-miss",
+            beginning(top, 512),
+            prime(512),
+        )
     )
     path = FOLDER / "rsa-patterned-primes.toml"
     kept = path.read_text().split(MARK)[0].rstrip("\n") + "\n\n"
