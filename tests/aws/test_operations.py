@@ -171,6 +171,11 @@ def test_paths_of_our_own_are_checked_like_the_model_s(ours: Operations) -> None
 def test_bodies_of_our_own_are_checked_and_answers_may_be_no_json(ours: Operations) -> None:
     answer = perform(ours, "POST", "/keyassay/v1/imports", body=b'{"items": [{"pem": "a"}]}')
     assert answer.body == b"1"
+    assert dict(answer.headers) == {
+        b"content-type": b"text/plain",
+        b"content-length": b"1",
+        b"x-amzn-requestid": b"id-1",
+    }
     for body, place in (
         (b"{}", "items"),
         (b'{"items": [{}]}', r"items\[0\].pem"),

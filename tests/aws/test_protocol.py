@@ -319,6 +319,8 @@ def test_an_error_deep_inside_names_its_place_and_quotes_nothing() -> None:
         (b'{"a": ' + b"1" * 5000 + b"}", "SerializationException"),
         (b'{"a":' * 100000, "SerializationException"),
         (b"[" * 1000000, "SerializationException"),
+        (b"[" * 100 + b'"' + b'\\"' * 400000, "SerializationException"),
+        (b"[" * 100 + b'"\\', "SerializationException"),
         (b'{"a":' + b"[" * 500 + b"]" * 500 + b"}", "SerializationException"),
         (b'{"attributePayload": {"attributes": {"a": "\\u0000"}}}', "InvalidRequestException"),
         (b'{"attributePayload": {"attributes": {"a": "\\ud800"}}}', "InvalidRequestException"),

@@ -77,7 +77,8 @@ class Request:
     services: Any
 
 
-#: What an operation is: request and parameters in, the result's members out. A ``Response`` goes out as it is.
+#: What an operation is: request and parameters in, the result's members out.
+#: A ``Response`` goes out as it is, with length and request id.
 Call = Callable[[Request, dict[str, Any]], Mapping[str, Any] | Response | None]
 Function = TypeVar("Function", bound=Call)
 
@@ -278,4 +279,7 @@ class Operations:
             raise ServiceError("AccessDeniedException", message)
         params = route.operation.read(match.values, raw_query, headers, body)
         result = route.call(request, params)
-        return result if isinstance(result, Response) else route.operation.write(result, request.request_id)
+        if not isinstance(result, Response):
+            return route.operation.write(result, request.request_id)
+        own = [(b"content-length", b"%d" % len(result.body)), (b"x-amzn-requestid", request.request_id.encode("ascii"))]
+        return Response(result.status, [*result.headers, *own], result.body)

@@ -26,7 +26,8 @@ Headers = Iterable[tuple[bytes, bytes]]
 #: Levels of nesting that a JSON body may have (up to twice as many where lists and objects alternate).
 JSON_DEPTH = 64
 
-STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+#: A JSON string, or what is left of the text where it does not end: linear in the length whatever stands there.
+STRING = re.compile(rb'"(?:[^"\\]+|\\.)*+"?', re.DOTALL)
 NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 LABEL = re.compile(r"\{(\w+)(\+?)\}")
 #: The output shape of endpoints that answer any JSON object.
@@ -233,7 +234,7 @@ class Operation:
         uri: template of the path.
         status: HTTP status of success.
         shapes: of the model.
-        takes: the input structure, or None.
+        takes: the input structure, or None; kept as ``takes`` for documents about it.
         gives: the output structure; None for operations whose answers have no body.
     """
 
@@ -245,12 +246,12 @@ class Operation:
         self.uri = uri
         self._status = status
         self._shapes = shapes
-        self._takes = takes
+        self.takes = takes
         self._gives = gives
 
     @cached_property
     def _input(self) -> _Input:
-        shape = self._takes or {"members": {}}
+        shape = self.takes or {"members": {}}
         compiled = _Input([], {}, {}, [], shape.get("payload"), None)
         required = shape.get("required", ())
         labels = [label[0] for label in LABEL.findall(self.uri)]
@@ -313,7 +314,7 @@ class Operation:
                 params.update(plan.body(value))  # type: ignore[misc]  # asked for by the caller
             elif body:
                 params[plan.payload] = plan.body(value)  # type: ignore[misc]
-            elif self._takes and plan.payload in self._takes.get("required", ()):
+            elif self.takes and plan.payload in self.takes.get("required", ()):
                 refuse_null()
         except ConstraintError as error:
             raise invalid(error.message) from None
