@@ -14,7 +14,7 @@ from keyassay.certificates.spki import encode
 from keyassay.checks.rsa_debian_openssl import WalkedRsaKey, walked
 from keyassay.findings import Factor, Profile
 from keyassay.lists import lookup, walk
-from keyassay.lists.recipes.debian_openssl import Stream, odd_rsa_key, rsa_keys
+from keyassay.lists.recipes.debian_openssl import Stream, odd_rsa_key, rsa_key_from_hints, rsa_keys
 from keyassay.lists.walk import Divisor, draws_to
 
 #: makes keys of 1023 and of 1026 bits from early blocks
@@ -25,6 +25,7 @@ STREAM = Stream("be32", "rnd", 2)
 def few_streams(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(walking, "PIDS", range(3))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
 
 def spki(modulus: int) -> bytes:
@@ -55,6 +56,41 @@ def test_a_key_without_a_list_becomes_a_finding(bits: int) -> None:
         f"probability {walk.missed(depth):.1e}"
     )
     assert not scan.summary.not_run
+
+
+def test_what_a_walk_found_is_known_to_later_scans(tmp_path: Path) -> None:
+    key = odd_rsa_key(STREAM, 1023)
+    walk.remember(key.modulus, STREAM, key.blocks)
+    walk.remember(key.modulus, STREAM, key.blocks)
+    path = tmp_path / "data" / "keyassay" / "lists" / "walked.txt"
+    assert path.read_text().count("\n") == 1
+    (finding,) = next(iter(Scan((), settings(0.0), encodings=[spki(key.modulus)]))).findings
+    assert finding.evidence == WalkedRsaKey(key.first, stream=STREAM, blocks=key.blocks)
+    # nothing there is believed: another stream for the same modulus makes another key
+    digest = path.read_text().split()[0]
+    for text in (f"{digest} 5 0 1\n", f"{digest} -1 0 0\nrubbish\n{digest} 99999999 0 0\n", "\xff\n"):
+        path.write_text(text, "latin-1")
+        walk._remembered.cache_clear()
+        assert not next(iter(Scan((), settings(0.0), encodings=[spki(key.modulus)]))).findings
+
+
+@pytest.mark.slow
+def test_a_key_of_2050_bits_is_found() -> None:
+    stream = Stream("le64", "nornd", 1)
+    modulus = rsa_keys(stream, 2050)[65537].modulus
+    (finding,) = next(iter(Scan((), settings(0.06), encodings=[spki(modulus)]))).findings
+    assert finding.message.endswith(f"{stream} gives the whole key")
+
+
+@pytest.mark.slow
+def test_a_key_of_8192_bits_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Stream("le32", "direct", 18)
+    monkeypatch.setattr(walking, "PIDS", range(17, 19))
+    monkeypatch.setattr(walk, "ARCHS", (stream.arch,))
+    modulus = rsa_key_from_hints(stream, 8192, (16, 651)).modulus  # as rsa_keys makes it in half a minute
+    assert modulus.bit_length() == 8192
+    (finding,) = next(iter(Scan((), settings(0.06), encodings=[spki(modulus)]))).findings
+    assert finding.message.endswith(f"{stream} gives the whole key")
 
 
 def test_without_walk_the_summary_names_it() -> None:
@@ -116,7 +152,7 @@ def test_a_shared_prime_is_a_finding_by_its_factor() -> None:
     other = (key.first + 2) | 1
     divisor = Divisor(key.first * other, STREAM, key.blocks[0], key.first)
     assert walk.key_of(divisor) is None
-    verdict = walked(divisor, None)
+    verdict = walked(STREAM, key.first, None)
     assert isinstance(verdict.evidence, Factor)
     assert verdict.evidence.proves(RsaPublicKey(divisor.modulus, 65537))
     assert verdict.message == "shares a prime with Debian's predictable generator: arch=be32 state=rnd pid=2"

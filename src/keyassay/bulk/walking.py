@@ -75,7 +75,10 @@ class Walking:
                 jobs=self._jobs,
                 progress=lambda share: self._progress("walking for Debian keys", share),
             ):
-                verdict = walked(divisor, walk.key_of(divisor))
+                key_made = walk.key_of(divisor)
+                if key_made is not None:
+                    walk.remember(divisor.modulus, divisor.stream, key_made.blocks)
+                verdict = walked(divisor.stream, divisor.prime, key_made)
                 for ordinal, key in holders[divisor.modulus]:
                     found.setdefault(ordinal, []).append(check(CHECK).finding(key, verdict))
         except KeyboardInterrupt:

@@ -8,14 +8,22 @@ Method: SHA-256 of the bare modulus is looked up in the list of its size: 512, 1
 names the stream (platform, state, process id), the stream makes the whole key again, and only an equal modulus is a
 finding. The public exponent plays no part, but where it decided about a prime (e = 65537) both moduli are in the list.
 
-Cost: 1.5 us a key; 3 ms for a hit.
+`keyassay scan --walk` decides keys of other sizes (256 to 16,320 bits), and of sizes whose list is not complete: the
+candidates for primes of every stream are tried as divisors, without a test of primality, until a weak key would have
+shown itself but for a probability of 4.5e-5 (depth 10: ten mean distances between primes; `--walk-depth`). A factor
+that is found leads to the stream, and the stream makes the whole key again. Half of all sound keys are ruled out at
+once, since N is 1 modulo 3 for all keys of this generator. Keys that a walk found are known to later scans.
+
+Cost: 1.5 us a key; 3 ms for a hit. A walk serves all moduli whose primes have one size: see docs/performance.md. It is
+kept in the user's cache folder, 400 MB while it runs, and goes on there when it is started again with the same keys.
 
 Profiles: the same in all, `aws` included.
 
 Mistakes: none: the key is made again from the stream, p and q with it.
 
 Blind spots: blocks of a list that are still to be computed: `keyassay lists status` counts them, and so does the
-summary of a scan that met a key of that size. Other sizes. Keys of 1024 to 4096 bits made by a vulnerable original were
+summary of a scan that met a key of that size. Other sizes without `--walk`; with it, one in 65,536 streams, whose first
+prime the exponent refused, and variants. Keys of 1024 to 4096 bits made by a vulnerable original were
 compared in the states rnd, nornd and noreadrnd; for 512 bits, and in the state direct, the lists rest on the
 description of the generator.
 
@@ -42,7 +50,7 @@ from keyassay.findings import Classification, Confidence, Factor, Profile, Sever
 from keyassay.lists.debian import find_rsa, gap, sizes
 from keyassay.lists.format import Kind, number_digest
 from keyassay.lists.recipes.debian_openssl import RsaKey, Stream, rsa_key_from_hints
-from keyassay.lists.walk import Divisor, key_from_blocks
+from keyassay.lists.walk import key_from_blocks, remembered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,17 +126,17 @@ def _maker(stream: Stream) -> str:
     return f"A vulnerable OpenSSL on platform {stream.arch}, as process {stream.pid}, with {start}"
 
 
-def walked(divisor: Divisor, key: RsaKey | None) -> Verdict:
+def walked(stream: Stream, prime: int, key: RsaKey | None) -> Verdict:
     """What `--walk` found: a stream's prime divides a modulus, and the stream makes the whole key, or something else.
 
     Something else: a key with an exponent that refused a prime of the stream, or one that somebody made up.
     """
     if key is None:
         return Verdict(
-            f"shares a prime with Debian's predictable generator: {divisor.stream}",
-            Factor(divisor.prime, notes=dict(divisor.stream.fields)),
+            f"shares a prime with Debian's predictable generator: {stream}",
+            Factor(prime, notes=dict(stream.fields)),
         )
-    return Verdict(_verdict(divisor.stream), WalkedRsaKey(key.first, stream=divisor.stream, blocks=key.blocks))
+    return Verdict(_verdict(stream), WalkedRsaKey(key.first, stream=stream, blocks=key.blocks))
 
 
 def _verdict(stream: Stream) -> str:
@@ -154,6 +162,9 @@ def _verdict(stream: Stream) -> str:
 def rsa_debian_openssl(batch: RsaBatch, context: Context) -> Iterator[tuple[int, Verdict]]:
     """One sorted look-up for all keys of a size."""
     kind = sizes().get(batch.bits)
+    if kind is None or gap(kind):
+        for row, stream, key in remembered(batch.moduli, batch.sha256_prefixes):
+            yield row, walked(stream, key.first, key)
     if kind is None:
         if not context.walk_follows:
             listed = ", ".join(str(bits) for bits in sorted(sizes()))

@@ -19,7 +19,9 @@ import signal
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,7 +34,7 @@ from numpy.typing import NDArray
 from keyassay.errors import KeyassayError
 from keyassay.lists import lookup
 from keyassay.lists.debian import sizes
-from keyassay.lists.format import BLOCK, STREAM_MASK
+from keyassay.lists.format import BLOCK, STREAM_MASK, number_digest
 from keyassay.lists.recipes.debian_openssl import (
     ARCHS,
     PIDS,
@@ -42,10 +44,8 @@ from keyassay.lists.recipes.debian_openssl import (
     Stream,
     candidate,
     delta_search,
-    odd_rsa_key,
     rounds,
     rsa_key_from_hints,
-    rsa_keys,
 )
 from keyassay.lists.recipes.lockstep import MOST_BYTES, Lockstep
 
@@ -54,6 +54,8 @@ LEAST_BITS = 256
 MOST_BITS = 2 * 8 * MOST_BYTES
 #: how far: in mean distances between primes
 DEPTH = 10.0
+#: how far the second prime is looked for
+_FURTHEST = 30.0
 #: where the rounds of a walk end
 _ROUNDS = (1.0, 2.0, 4.0)
 #: a candidate that has passed the search for delta is prime with probability 25.2 / bits
@@ -358,35 +360,96 @@ def _divisors(task: _Task, hits: Iterable[tuple[int, int, int]]) -> Iterator[Div
 
 
 def key_of(divisor: Divisor) -> RsaKey | None:
-    """The key that the stream makes, in full, with e = 65537 or a small exponent, if it has this modulus."""
+    """The whole key that the stream makes, if it has this modulus: the other prime is looked for among the blocks.
+
+    No exponent plays a part: both primes come from the stream, in this order.
+    """
     bits = divisor.modulus.bit_length()
-    made = [odd_rsa_key(divisor.stream, bits)] if bits % 2 else list(rsa_keys(divisor.stream, bits).values())
-    return next((key for key in made if key.modulus == divisor.modulus), None)
+    other = divisor.modulus // divisor.prime
+    small = bits - prime_bits(bits)
+    draws, start = _draws_for_second(divisor.stream, bits, divisor.block, divisor.prime)
+    for block in range(start, start + draws_to(small, _FURTHEST)):
+        # a witness of p is no q, but cannot look like it either
+        if 0 <= other - candidate(draws[block], small) < _DELTA_LIMIT:
+            key = key_from_blocks(divisor.stream, bits, (divisor.block, block))
+            return key if key.modulus == divisor.modulus else None
+    return None
+
+
+def _draws_for_second(stream: Stream, bits: int, block: int, prime: int) -> tuple[Draws, int]:
+    """The blocks where the second prime of a key is, and where to begin: as ``odd_rsa_key`` counts them."""
+    large = prime_bits(bits)
+    size, other = (large + 7) // 8, (bits - large + 7) // 8
+    draws = Draws(stream, size)
+    if size == other:
+        return draws, block + 1
+    position, accepted = block + 1, 0
+    while accepted < rounds(large):
+        accepted += int.from_bytes(draws[position], "big") & ((1 << large) - 1) < prime - 1
+        position += 1
+    draws = Draws(stream, size)
+    draws[position - 1]
+    return draws.resize(position, other), 0
 
 
 def key_from_blocks(stream: Stream, bits: int, blocks: tuple[int, int]) -> RsaKey:
-    """``rsa_key_from_hints`` for odd sizes of moduli as well, as ``odd_rsa_key`` counts blocks.
+    """``rsa_key_from_hints`` for odd sizes of moduli as well.
 
     Nothing is verified here: multiply and compare.
     """
     if bits % 2 == 0:
         return rsa_key_from_hints(stream, bits, blocks)
     large = prime_bits(bits)
-    small = bits - large
-    size, other = (large + 7) // 8, (small + 7) // 8
-    draws = Draws(stream, size)
-    number = candidate(draws[blocks[0]], large)
+    number = candidate(Draws(stream, (large + 7) // 8)[blocks[0]], large)
     first = number + delta_search(large)([number])[0]
-    if size != other:
-        position, accepted = blocks[0] + 1, 0
-        while accepted < rounds(large):
-            accepted += int.from_bytes(draws[position], "big") & ((1 << large) - 1) < first - 1
-            position += 1
-        draws = Draws(stream, size)
-        draws[position - 1]
-        draws.resize(position, other)
-    number = candidate(draws[blocks[1]], small)
-    return RsaKey(first, number + delta_search(small)([number])[0], blocks)
+    draws, _ = _draws_for_second(stream, bits, blocks[0], first)
+    number = candidate(draws[blocks[1]], bits - large)
+    return RsaKey(first, number + delta_search(bits - large)([number])[0], blocks)
+
+
+def _remembered_at() -> Path:
+    return lookup.data_folder() / "lists" / "walked.txt"
+
+
+@cache
+def _remembered(path: Path) -> dict[int, tuple[bytes, Stream, tuple[int, int]]]:
+    """By the first 8 bytes of SHA-256 of a modulus: all of it, the stream, the blocks of its primes."""
+    found = {}
+    try:
+        lines = path.read_text("ascii").splitlines()
+    except (OSError, ValueError):
+        return {}
+    for line in lines:
+        with suppress(ValueError):
+            digest, number, first, second = line.split()
+            if 0 <= int(number) < len(ARCHS) * len(STATES) * PIDS and max(int(first), int(second)) < 1 << 16:
+                whole = bytes.fromhex(digest)
+                found[int.from_bytes(whole[:8], "big")] = whole, Stream.of(int(number)), (int(first), int(second))
+    return found
+
+
+def remember(modulus: int, stream: Stream, blocks: tuple[int, int]) -> None:
+    """Keep what a walk found among the user's lists, so that later scans need no walk; do without if that fails."""
+    path = _remembered_at()
+    with suppress(OSError):
+        before = path.read_text("ascii", "replace") if path.exists() else ""
+        line = f"{number_digest(modulus).hex()} {stream.number} {blocks[0]} {blocks[1]}\n"
+        if line not in before:
+            lookup.write_atomically(path, (before + line).encode("ascii", "replace"))
+    _remembered.cache_clear()
+
+
+def remembered(moduli: Sequence[int], digests: NDArray[np.uint64]) -> Iterator[tuple[int, Stream, RsaKey]]:
+    """Moduli that earlier walks found, made again from their streams; ``digests`` as for ``find_rsa``."""
+    known = _remembered(_remembered_at())
+    if not known:
+        return
+    for row in np.flatnonzero(np.isin(digests, np.array(list(known), dtype=np.uint64))).tolist():
+        whole, stream, blocks = known[int(digests[row])]
+        if number_digest(moduli[row]) == whole:
+            key = key_from_blocks(stream, moduli[row].bit_length(), blocks)
+            if key.modulus == moduli[row]:
+                yield row, stream, key
 
 
 @dataclass(frozen=True)
