@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -21,7 +22,8 @@ from keyassay.bulk.deep import examine_deeply
 from keyassay.certificates.public_key import RsaPublicKey
 from keyassay.checks import Context, check
 from keyassay.findings import Profile
-from keyassay.keymath import coppersmith, residues, roca
+from keyassay.keymath import coppersmith, factoring, residues, roca
+from keyassay.keymath import small_exponent as small
 from keyassay.keymath.subprimes import shared_subprimes
 
 Row = tuple[str, float, str]
@@ -121,6 +123,35 @@ def roca_class(size: int) -> Iterator[Row]:
     a_class = spent / search.plan.leaves_per_root
     yield "one class", a_class, f"{a_class * 1e9:.0f} ns, {note}"
     yield "all classes", spent * search.roots, f"{spent * search.roots / 3_600:.3g} CPU hours"
+
+
+@attack
+def small_exponent(size: int) -> Iterator[Row]:
+    """Private exponents as long as each method reaches: convergents, lattices by dimension, products by bits."""
+    d_bits = size // 4 - 2
+    for m, t in ((0, 0), (4, 2), (5, 2), (6, 3)):
+        if m:
+            d_bits = small.Lattice((1 << size) - 1, (1 << size) - 1, m, t).reach
+        while True:
+            p, q, d = prime(size // 2), prime(size // 2), RANDOM.getrandbits(d_bits) | 1 | 1 << (d_bits - 1)
+            if gmpy2.gcd(d, (p - 1) * (q - 1)) == 1:
+                break
+        n, e = p * q, int(gmpy2.invert(d, (p - 1) * (q - 1)))
+        if not m:
+            spent = seconds(partial(factoring.wiener, n, e))
+            assert factoring.wiener(n, e) is not None
+            yield f"convergents, d of {d_bits} bits", spent, f"N^{d_bits / size:.4f}"
+            continue
+        started = time.process_time()
+        assert small.Lattice(n, e, m, t).factor() in (p, q)
+        dimension = len(small.Lattice(n, e, m, t).shifts)
+        spent = time.process_time() - started
+        yield f"lattice of dimension {dimension}, d of {d_bits} bits", spent, f"N^{d_bits / size:.4f}"
+    n, e = prime(size // 2) * prime(size // 2), RANDOM.getrandbits(size) | 1
+    for bits in (24, 28):
+        started = time.process_time()
+        assert small.small_residue_factor(n, e, bits) is None
+        yield f"d of {bits} bits modulo p - 1, a sound key", time.process_time() - started, ""
 
 
 def main() -> None:
