@@ -124,3 +124,11 @@ def test_durations_are_said_as_they_are_asked_for():
     assert [amount(one) for one in (0.5, 5.0, 60.0, 90.0, 120.0, 600.0, 7_200.0)] == [
         "0.5 s", "5 s", "60 s", "90 s", "2 m", "10 m", "2 h",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("budget", "words"), [(5.0, "--profile deep"), (60.0, "--profile deep --budget 60s")])
+def test_what_deep_steps_found_is_proved_with_the_same_budget(rendered, changes, budget, words):
+    first, *others = results()
+    steps = (replace(STEPS[0], check="rsa-near-primes", outcome=Outcome.FOUND),)
+    text = rendered("table", [replace(first, steps=steps), *others], changes, budget=budget)
+    assert f"keyassay prove fleet/a.pem {words}\n" in text

@@ -16,6 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from keyassay.errors import KeyassayError
+from keyassay.findings import Profile
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]  # older releases of click have no argument here
@@ -163,3 +164,20 @@ def passwords_of(path: Path | None) -> tuple[bytes, ...]:
     except OSError as error:
         raise KeyassayError(f"cannot read the password file {str(path)!r}: {error.strerror}") from None
     return tuple(line.rstrip(b"\r") for line in data.split(b"\n") if line.rstrip(b"\r"))
+
+
+def profile_for(profile: str, budget: float | None, total_budget: float | None = None) -> Profile:
+    """The profile of the run: a budget asks for deep, unless another profile was named.
+
+    Raises:
+        KeyassayError: budget and profile contradict each other.
+    """
+    asked = Profile[profile.upper()]
+    name = "--budget" if budget is not None else "--total-budget" if total_budget is not None else ""
+    if not name or asked is Profile.DEEP:
+        return asked
+    if click.get_current_context().get_parameter_source("profile") is click.core.ParameterSource.DEFAULT:
+        return Profile.DEEP
+    raise KeyassayError(
+        f"{name} is for profile deep: profile {asked.label} spends no more than it has to", "add --profile deep"
+    )

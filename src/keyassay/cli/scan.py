@@ -16,7 +16,7 @@ import click
 
 from keyassay.bulk.results import DEFAULT_BUDGET, Result, Settings
 from keyassay.bulk.scan import Scan, rare_collection
-from keyassay.cli.parameters import CheckId, Duration, Size, Time, passwords_of, writing_to
+from keyassay.cli.parameters import CheckId, Duration, Size, Time, passwords_of, profile_for, writing_to
 from keyassay.cli.progress import ProgressBar
 from keyassay.errors import KeyassayError
 from keyassay.findings import Classification, Profile
@@ -158,7 +158,7 @@ def command(
     """  # noqa: D301  \b is click's mark for lines to keep
     _something_exists(paths)
     rare_collection()
-    chosen = _profile(profile, budget, total_budget)
+    chosen = profile_for(profile, budget, total_budget)
     settings = Settings(
         profile=chosen,
         only=only,
@@ -189,6 +189,7 @@ def command(
         width=min(shutil.get_terminal_size((100, 24)).columns, 120),
         arguments=() if only else _arguments(paths, settings, password_file),
         paths=paths,
+        budget=settings.budget if chosen is Profile.DEEP else 0.0,
     )
     render = renderer(format_name)
     # A bar would run into lines that go to the same terminal; table, html and markdown come when it is gone.
@@ -203,23 +204,6 @@ def command(
     if not scan.summary.items and not scan.summary.interrupted:
         click.echo("keyassay: nothing to read: no certificate, request or key was found", err=True)
     return gate.exit_code(scan.summary)
-
-
-def _profile(profile: str, budget: float | None, total_budget: float | None) -> Profile:
-    """The profile of the run: a budget asks for deep, unless another profile was named.
-
-    Raises:
-        KeyassayError: budget and profile contradict each other.
-    """
-    asked = Profile[profile.upper()]
-    name = "--budget" if budget is not None else "--total-budget" if total_budget is not None else ""
-    if not name or asked is Profile.DEEP:
-        return asked
-    if click.get_current_context().get_parameter_source("profile") is click.core.ParameterSource.DEFAULT:
-        return Profile.DEEP
-    raise KeyassayError(
-        f"{name} is for profile deep: profile {asked.label} spends no more than it has to", "add --profile deep"
-    )
 
 
 def _something_exists(paths: tuple[str, ...]) -> None:

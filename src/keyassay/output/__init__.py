@@ -38,6 +38,7 @@ class Options:
         width: columns of the terminal.
         arguments: the words of the command line that a hint has to repeat (sources, --no-fleet, ...).
         paths: the sources alone.
+        budget: CPU seconds a key of the deep steps, 0 in other profiles.
     """
 
     gate: Gate = field(default_factory=Gate)
@@ -46,6 +47,7 @@ class Options:
     width: int = 100
     arguments: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
+    budget: float = 0.0
 
 
 Renderer = Callable[[Iterable[Result], Summary, TextIO, Options], None]

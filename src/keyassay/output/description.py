@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from keyassay.bulk.results import DeepSummary, Outcome, Result, StepCount, Summary, key_name
+from keyassay.bulk.results import DEFAULT_BUDGET, DeepSummary, Outcome, Result, StepCount, Summary, key_name
 from keyassay.certificates.fleet import NotRun
 from keyassay.certificates.item import Item, Kind
 from keyassay.certificates.names import rfc4514
@@ -175,8 +175,15 @@ def _prove(shown: list[Result], options: Options) -> str:
     found.sort(key=lambda one: check(one.findings[0].check).shape == "fleet")
     if not found:
         return ""
-    words = ["keyassay", "prove", found[0].item.source.split("!")[0]]
-    if check(found[0].findings[0].check).shape == "fleet":
+    first = found[0]
+    words = ["keyassay", "prove", first.item.source.split("!")[0]]
+    one = check(first.findings[0].check)
+    step = next((step.step for step in first.steps if step.outcome is Outcome.FOUND), "")
+    if step:
+        words += ["--profile", "deep"]
+        if options.budget not in (0.0, DEFAULT_BUDGET):
+            words += ["--budget", amount(options.budget).replace(" ", "")]
+    if one.shape == "fleet" or any(deep.uses_known_primes for deep in one.deep_steps if deep.name == step):
         words += [word for path in options.paths[:3] for word in ("--among", path)]
     return " ".join(shell_word(word) for word in words)
 
