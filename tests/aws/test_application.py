@@ -182,6 +182,23 @@ def test_what_we_did_not_expect_is_told_without_values() -> None:
     assert "confidential" not in repr(answer.exchange)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        (b"host", b"localhost:8443", 200),
+        (b"host", b"127.0.0.1", 200),
+        (b"host", b"[::1]:1", 200),
+        (b"host", b"evil.test", 403),
+        (b"host", b"127.0.0.1.evil.test", 403),
+        (b"host", b"", 403),
+        (b"origin", b"http://evil.test", 403),
+        (b"sec-fetch-site", b"same-origin", 403),
+    ],
+)
+def test_without_signatures_browsers_and_other_hosts_are_refused(name: bytes, value: bytes, status: int) -> None:
+    assert ask("POST", b"/things/one", headers=[(name, value)]).status == status
+
+
 def test_strangers_learn_nothing() -> None:
     for method, path in (
         ("GET", b"/nothing"),

@@ -426,6 +426,7 @@ def test_every_operation_is_found_by_its_own_path() -> None:
         b"/things/../things",
         b"/things/./principals",
         b"/destinations/",
+        b"/destinations/a//b",
         b"/nothing",
         b"/things/a/b/c/d",
         b"things",

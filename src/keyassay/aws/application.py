@@ -9,6 +9,7 @@ texts of unexpected errors (databases put values into them) are logged; what hap
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import traceback
 import uuid
@@ -23,6 +24,9 @@ from keyassay.aws.operations import BODY_LIMIT, Operations, Request, Route
 from keyassay.aws.protocol import Match, Response
 from keyassay.aws.signature import Caller, Pairs
 
+#: Names of this machine in the header ``Host``, with or without port.
+LOOPBACK = re.compile(rb"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -31,10 +35,18 @@ Authenticate = Callable[[str, bytes, bytes, Pairs, bytes], Caller]
 
 
 def without_signatures(account_id: str) -> Authenticate:
-    """Takes everybody for the administrator of one account. For servers that listen on loopback only."""
+    """Takes everybody for the administrator of one account. For servers that listen on loopback only.
+
+    What a browser sends is refused, else any web page could use the API through its reader: requests with
+    ``Origin`` or ``Sec-Fetch-Site``, and those for another host than this one (rebinding of names).
+    """
 
     def authenticate(method: str, raw_path: bytes, raw_query: bytes, headers: Pairs, body: bytes) -> Caller:
         del method, raw_path, raw_query, body
+        for name, value in headers:
+            if name in (b"origin", b"sec-fetch-site") or (name == b"host" and not LOOPBACK.fullmatch(value)):
+                message = "Without signatures the API answers neither browsers nor requests for another host"
+                raise ServiceError("AccessDeniedException", message)
         return Caller(account_id, "unsigned", "administrator", headers)
 
     return authenticate

@@ -151,7 +151,7 @@ class Router(Generic[Target]):
         """
         try:
             segments = raw_path.decode("ascii").split("/")[1:]
-            if "." in segments or ".." in segments:
+            if "." in segments or ".." in segments or "" in segments[:-1]:
                 return None  # signatures are made over the path without them
             if b"%" in raw_path:
                 segments = [unquote(segment, errors="strict") for segment in segments]
