@@ -33,10 +33,10 @@ from keyassay.keymath import residues
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-#: measured seconds: a root, a leaf, a point of the curve that is looked at (see docs/performance.md)
-_ROOT = 20e-6
-_LEAF = 0.35e-6
-_POINT = 0.05e-6
+#: measured seconds: a root, a leaf, a point of the curve that is looked at (docs/performance.md)
+_ROOT = 30e-6
+_LEAF = 0.6e-6
+_POINT = 0.1e-6
 #: R stays below this: its square has to fit 63 bits
 _LARGEST_INDEX = 1 << 31
 #: leaves that are examined at once: their columns fit a core's cache
@@ -101,13 +101,13 @@ def _points(bits: int, modulus_bits: float) -> float:
 
 
 @cache
-def plan(bits: int) -> Plan:
-    """The cheapest division that was found for moduli of that many bits.
+def plan(bits: int, count: int = 0) -> Plan:
+    """The cheapest division that was found for moduli of that many bits; ``count`` primes in M if not as RSALib's.
 
     A beam over the divisors L of the order of 65537 modulo the primorial, from the order downwards; M'(L) is the
     product of the primes whose own order divides L.
     """
-    orders = {prime: residues.order(prime) for prime in residues.first_primes(residues.prime_count(bits))}
+    orders = {prime: residues.order(prime) for prime in residues.first_primes(count or residues.prime_count(bits))}
     logs = {prime: math.log2(prime) for prime in orders}
     whole = math.lcm(*orders.values())
     everything = sum(logs.values())
@@ -137,7 +137,8 @@ def plan(bits: int) -> Plan:
     return min((_divided(bits, orders, modulus, order, root) for root in _divisors(order)), key=_preference)
 
 
-_BEAM = 400
+#: width of the beam; 30 finds the same as 400 at 512, 1024 and 2048 bits
+_BEAM = 60
 
 
 def _divisors(number: int) -> list[int]:
