@@ -287,7 +287,7 @@ def small_residue_factor(n: int, e: int, bits: int, progress: Progress = _nothin
         progress: told blocks.
 
     Returns:
-        (factor, d modulo p - 1), or None. Takes up to 300 MB, most of it inside the product of polynomials.
+        (factor, d modulo p - 1), or None. Takes up to 320 MB, most of it inside the product of polynomials.
     """
     import flint  # noqa: PLC0415  40 ms that most runs can do without
 
