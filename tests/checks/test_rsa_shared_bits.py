@@ -6,9 +6,12 @@ from random import Random
 
 import gmpy2
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from keyassay import assay_many
 from keyassay.bulk.deep import examine_deeply
-from keyassay.bulk.results import Outcome, StepReport
+from keyassay.bulk.results import Outcome, Settings, StepReport
 from keyassay.certificates.public_key import RsaPublicKey
 from keyassay.checks import Context, check
 from keyassay.checks.rsa_shared_bits import BEGINNINGS, ENDINGS, frequent_ends
@@ -95,3 +98,28 @@ def test_the_most_frequent_ends_come_first() -> None:
     assert beginnings[0] == 0xC0FFEE0123456789
     assert (len(beginnings), len(endings)) == (BEGINNINGS, ENDINGS)
     assert frequent_ends([prime(random, 60)], 64) == ([], [])
+
+
+def test_siblings_of_keys_that_share_a_prime_fall_in_one_run() -> None:
+    """Batch GCD factors two keys; a third one, which has only the beginning of a prime in common, falls with them."""
+    random = Random(9)
+    template = random.getrandbits(400) | 3 << 398
+    shared = prime(random, 512, top=template)
+    moduli = [
+        shared * prime(random, 512),
+        prime(random, 512, top=template) * prime(random, 512),
+        shared * prime(random, 512),
+        prime(random, 512) * prime(random, 512),
+    ]
+    encodings = [
+        RSAPublicNumbers(65537, n).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        for n in moduli
+    ]
+    settings = Settings(only=("fleet-shared-prime", "rsa-shared-bits"))
+    results = list(assay_many(encodings, profile=Profile.DEEP, settings=settings))
+    assert [[one.check for one in result.findings] for result in results] == [
+        ["fleet-shared-prime"],
+        ["rsa-shared-bits"],
+        ["fleet-shared-prime"],
+        [],
+    ]

@@ -360,9 +360,9 @@ def _keys(spool: Spool, ordinals: Sequence[int]) -> Iterator[tuple[bytes, Public
 
 def _factors_of(key: PublicKey, finding: Finding) -> list[int]:
     """Both factors of a key, if a finding has them and neither is small."""
-    if not isinstance(finding.evidence, Factor) or not isinstance(key, RsaPublicKey):
+    p = finding.evidence.secrets().get("factor")  # of Factor, and of primes shared with other keys
+    if not isinstance(p, int) or not isinstance(key, RsaPublicKey) or not Factor(p).proves(key):
         return []
-    p = int(finding.evidence.factor)
     both = [p, key.modulus // p]
     return both if min(both).bit_length() >= max(_PRIME_BITS, key.bits // 4) else []
 
