@@ -46,7 +46,7 @@ def _postgresql_template() -> str:
 def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of a database without tables."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/registry.db"
+        yield f"sqlite:///{tmp_path}/empty.db"
         return
     url = server().create()
     yield url

@@ -32,7 +32,7 @@ COMMANDS = {
     "serve": "Run the registry behind AWS IoT's API.",
     "accounts": "The accounts of a registry.",
     "keys": "Who may sign requests to a registry.",
-    "database": "Upgrade or check a registry's database.",
+    "database": "Upgrade, check, back up, restore or move a registry's database.",
     "operations": "List the operations of the API that are supported.",
 }
 

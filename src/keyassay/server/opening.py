@@ -41,7 +41,7 @@ def open_database(settings: Settings, *, create: bool, any_release: bool = False
     if not settings.database:  # the default: its folder is ours to make
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if create and url.startswith("sqlite:///"):
-        _make_private(Path(url.removeprefix("sqlite:///")))
+        make_private(Path(url.removeprefix("sqlite:///")))
     database = Database(url)
     if create and upgrading.current(database) is None:
         upgrading.upgrade(database)
@@ -50,7 +50,7 @@ def open_database(settings: Settings, *, create: bool, any_release: bool = False
     return database
 
 
-def _make_private(path: Path) -> None:
+def make_private(path: Path) -> None:
     """A new SQLite file is its owner's alone, and so are the files that SQLite puts beside it."""
     with contextlib.suppress(OSError):  # what is wrong with the place is said when the database is opened
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

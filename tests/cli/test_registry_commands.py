@@ -1,0 +1,86 @@
+"""Accounts, keys and database commands, beside and without a running server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from keyassay.storage.database import Database
+from keyassay.storage.upgrading import upgrade
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> list[str]:
+    """A new database with its key file."""
+    url = f"sqlite:///{tmp_path}/registry.db"
+    database = Database(url)
+    upgrade(database)
+    database.close()
+    key = tmp_path / "key"
+    key.write_text("6b" * 32)
+    key.chmod(0o600)
+    return ["--database", url, "--key-file", str(key)]
+
+
+def test_accounts_and_keys(keyassay, options) -> None:
+    made = json.loads(keyassay("accounts", "create", *options, "--name", "plant 3", "--json").out)
+    assert set(made) == {"account_id", "access_key_id", "secret_access_key", "role"}
+    listed = json.loads(keyassay("accounts", "list", *options, "--json").out)
+    assert [(row["account_id"], row["name"], row["active_keys"]) for row in listed] == [
+        (made["account_id"], "plant 3", 1)
+    ]
+    gate = json.loads(keyassay("keys", "create", *options, "--role", "gate", "--json").out)
+    assert gate["role"] == "gate"
+    shown = keyassay("keys", "list", *options).out
+    assert gate["access_key_id"] in shown
+    assert gate["secret_access_key"] not in shown
+    assert keyassay("keys", "deactivate", *options, gate["access_key_id"]).code == 0
+    rows = json.loads(keyassay("keys", "list", *options, "--json").out)
+    assert {row["access_key_id"]: row["active"] for row in rows}[gate["access_key_id"]] is False
+    assert keyassay("keys", "delete", *options, gate["access_key_id"]).code == 0
+    gone = keyassay("keys", "delete", *options, gate["access_key_id"])
+    assert (gone.code, "there is no access key" in gone.err) == (2, True)
+
+
+def test_which_account_is_meant(keyassay, options) -> None:
+    assert "no account yet" in keyassay("keys", "create", *options).err
+    for number in (1, 2):
+        assert keyassay("accounts", "create", *options, "--id", str(number) * 12).code == 0
+    assert "which account" in keyassay("keys", "create", *options).err
+    assert keyassay("keys", "create", *options, "--account", "2" * 12).code == 0
+    assert keyassay("keys", "list", *options, "--account", "3" * 12).code == 2
+    assert "exists" in keyassay("accounts", "create", *options, "--id", "1" * 12).err
+
+
+def test_upgrade_and_check(keyassay, tmp_path) -> None:
+    option = ["--database", f"sqlite:///{tmp_path}/new.db"]
+    empty = keyassay("database", "check", *option)
+    assert (empty.code, "keyassay database upgrade" in empty.err) == (2, True)
+    assert "upgraded from nothing" in keyassay("database", "upgrade", *option).out
+    assert "nothing to do" in keyassay("database", "upgrade", *option).out
+    assert keyassay("database", "check", *option).code == 0
+
+
+def test_backup_restore_and_copy(keyassay, options, tmp_path) -> None:
+    made = json.loads(keyassay("accounts", "create", *options, "--json").out)
+    file = tmp_path / "backup.db"
+    assert keyassay("database", "backup", *options, str(file)).code == 0
+    assert file.stat().st_mode & 0o077 == 0
+    assert "exists already" in keyassay("database", "backup", *options, str(file)).err
+    restored = ["--database", f"sqlite:///{tmp_path}/restored.db", *options[2:]]
+    assert keyassay("database", "restore", *restored, str(file)).code == 0
+    again = keyassay("database", "restore", *restored, str(file))
+    assert (again.code, "not empty" in again.err) == (2, True)
+    moved = ["--database", f"sqlite:///{tmp_path}/moved.db", *options[2:]]
+    assert keyassay("database", "copy", restored[1], moved[1]).code == 0
+    listed = json.loads(keyassay("keys", "list", *moved, "--json").out)
+    assert [row["access_key_id"] for row in listed] == [made["access_key_id"]]
+
+
+def test_the_key_file_matters(keyassay, options, tmp_path) -> None:
+    missing = keyassay("accounts", "list", *options[:2], "--key-file", str(tmp_path / "none"))
+    assert (missing.code, "missing" in missing.err) == (2, True)
+    by_command = [*options[:2], "--key-command", f"cat {tmp_path}/key"]
+    assert keyassay("accounts", "list", *by_command).code == 0
