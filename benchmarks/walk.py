@@ -1,6 +1,6 @@
 """What the walk for Debian keys without a list costs: CPU a stream and draw, and what it makes of a whole walk.
 
-    python3 dev.py bench walk [--bits 2050 8192] [--streams 4096] [--draws 6] [--json FILE]
+    python3 dev.py bench walk [--bits 2050 8192] [--streams 8192] [--draws 6] [--json FILE]
 
 Streams are drawn in lockstep and every candidate is tried on one modulus and on a hundred; the same streams are drawn
 by the scalar generator beside it. A whole walk (393,216 streams, depth 10) is extrapolated from these, which is sound:
@@ -66,7 +66,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bits", type=int, nargs="+", default=[2050, 8192])
-    parser.add_argument("--streams", type=int, default=4_096)
+    parser.add_argument("--streams", type=int, default=8_192)
     parser.add_argument("--draws", type=int, default=6)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()

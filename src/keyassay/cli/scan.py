@@ -97,11 +97,11 @@ _ENDINGS = {
 @click.option(
     "--walk",
     is_flag=True,
-    help="Decide RSA keys of sizes without a list of Debian's keys: half an hour of CPU for 2050 bits, 7 for 8192.",
+    help="Decide RSA keys of sizes without a list of Debian's keys: about an hour of CPU for 2050 bits, 9 for 8192.",
 )
 @click.option(
     "--walk-depth",
-    type=click.FloatRange(0.1, 30),
+    type=click.FloatRange(0.01, 30),
     metavar="M",
     help="How far --walk goes: e to the power -M is missed.  [default: 10]",
 )

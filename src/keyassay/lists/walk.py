@@ -4,7 +4,7 @@ A stream's candidates for primes can be read without one test of primality, as i
 prime that reading is right, and that prime divides the modulus if the key is weak. So every candidate r of every stream
 is tried as a divisor r + delta with an unknown even delta below 4,096, by one division and a few array operations.
 All streams go a first part of the way, then a second, so that most weak keys show up early. What was done lies in a
-folder, one file for 4,096 streams, written whole or not at all: a walk that was stopped goes on.
+folder, one file for 8,192 streams, written whole or not at all: a walk that was stopped goes on.
 
 "Not found" is a statement with a probability: see ``missed``.
 """
@@ -62,8 +62,8 @@ _ROUNDS = (1.0, 2.0, 4.0)
 _DENSITY = 25.2
 #: draws a candidate takes: its own, and on average 4 ln(4/3) until one is below it
 _DRAWS_A_CANDIDATE = 1 + 4 * math.log(4 / 3)
-#: streams of one file: those of a block of a list
-PART = BLOCK
+#: streams of one file: two blocks of a list
+PART = 2 * BLOCK
 _FORMAT = "1"
 
 #: deltas that are tried: even ones below this; the search goes further for 2 candidates in 10^8
@@ -252,7 +252,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Streams that are walked together: up to 4,096 process ids of a platform and state."""
+    """Streams that are walked together: up to 8,192 process ids of a platform and state."""
 
     arch: str
     state: str
@@ -272,14 +272,19 @@ def parts(pids: range = range(PIDS)) -> tuple[Part, ...]:
 
 def unlisted(bits: int, pids: range = range(PIDS)) -> tuple[Part, ...]:
     """The streams whose keys of that size no list has: all, none, or those of blocks that are missing."""
-    every = parts(pids)
     kind = sizes().get(bits)
     listed = lookup.whole(kind) if kind else None
     if listed is None:
-        return every
+        return parts(pids)
     numbers = (listed.entries & np.uint64(STREAM_MASK)).astype(np.int64)
-    there = set(np.unique(numbers // PART).tolist())
-    return tuple(part for part in every if Stream(part.arch, part.state, part.first).number // PART not in there)
+    there = set(np.unique(numbers // BLOCK).tolist())
+    found: list[Part] = []
+    for part in parts(pids):
+        for first in range(part.first, part.first + part.count, BLOCK):
+            if Stream(part.arch, part.state, first).number // BLOCK not in there:
+                count = min(BLOCK, part.first + part.count - first)
+                found.append(Part(part.arch, part.state, first, count))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
