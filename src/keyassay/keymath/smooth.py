@@ -96,6 +96,8 @@ class PowerSearch:
         if self._exhausted:
             return None
         if not self.bound:
+            if n % 3 == 0:
+                return 3
             self.power = gmpy2.powmod(self.power, n - 1, n)
             self.bound = 2
             common = gmpy2.gcd(self.power - 1, n)
@@ -121,6 +123,9 @@ class PowerSearch:
         n = self.n
         if self._exhausted or self.power < 2:
             return None
+        common = gmpy2.gcd(self.power, n)
+        if common > 1:
+            return _proper(common, n)
         residues = coprime_residues(width)
         steps = int(np.max(np.diff(residues, append=width + 1)))
         gaps = [mpz(1)]
