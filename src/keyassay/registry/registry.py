@@ -60,6 +60,7 @@ class Registry:
         seal: opens sealed secrets.
         region: stands in ARNs and in signatures.
         endpoint: host name (with port) that DescribeEndpoint tells devices.
+        public_url: where CRLs and OCSP are served; stands in issued certificates, unless it is empty.
         limits: quotas.
         screen: called with (transaction, account id, certificate id, DER) inside the transaction that registers a
             certificate; it may record a finding, or raise an error of this package to refuse the certificate.
@@ -69,6 +70,7 @@ class Registry:
     seal: Seal
     region: str = "us-east-1"
     endpoint: str = "localhost"
+    public_url: str = ""
     limits: Limits = field(default_factory=Limits)
     screen: Callable[[Transaction, str, str, bytes], None] | None = None
 

@@ -1,0 +1,309 @@
+"""The account's own authority, and what it issues: certificates for requests, and pairs of keys for devices.
+
+An authority's key is sealed at rest and opened for one signature. The newest active authority issues; older ones stay,
+since what they issued has to be checked. Keys that are made for devices are returned once and never stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes, CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
+from sqlalchemy import Connection, RowMapping, select, update
+
+from keyassay.registry.admission import LARGEST_PEM, check_authority, key_problem, read_certificate, read_der
+from keyassay.registry.certificates import Registered, add
+from keyassay.registry.errors import AlreadyExistsError, InvalidError, NotFoundError
+from keyassay.registry.lifecycle import Status
+from keyassay.registry.registry import Registry
+from keyassay.storage import schema
+from keyassay.storage.database import Actor, Transaction
+
+_I = schema.issuers.c
+
+#: the end of AWS's own device certificates, and of ours
+LAST_MOMENT = datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC)
+#: devices with slow clocks shall find a new certificate valid
+_EARLIER = timedelta(minutes=5)
+_DEVICE_KEY_BITS = 2_048
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate just issued, with its key pair if that was made here: the only place where it is seen."""
+
+    registered: Registered
+    certificate_pem: str
+    public_key_pem: str = ""
+    private_key_pem: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """An authority of an account as lists show it."""
+
+    id: str
+    subject: str
+    not_after: int
+    active: bool
+    created_at: int
+
+
+def make_issuer(registry: Registry, actor: Actor, *, common_name: str = "") -> Issuer:
+    """Make an authority (P-256, until the end of 2049); it issues from now on.
+
+    Args:
+        registry: where.
+        actor: whose.
+        common_name: of its subject.
+    """
+    with registry.database.write(actor) as transaction:
+        return _make(registry, transaction, common_name or f"keyassay {actor.account_id}")
+
+
+def _make(registry: Registry, transaction: Transaction, common_name: str) -> Issuer:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    started = datetime.fromtimestamp(transaction.now / 1000, UTC).replace(microsecond=0)
+    usage = x509.KeyUsage(
+        digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
+        data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(started - _EARLIER)
+        .not_valid_after(LAST_MOMENT)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return _enter(registry, transaction, "CreateIssuer", certificate, key)
+
+
+def import_issuer(registry: Registry, actor: Actor, pem: str, key_pem: bytes, password: bytes | None = None) -> Issuer:
+    """Take an authority that was made elsewhere; it issues from now on.
+
+    Args:
+        registry: where.
+        actor: whose.
+        pem: its certificate.
+        key_pem: its private key.
+        password: of the key.
+
+    Raises:
+        InvalidError: unreadable, or the key is not the certificate's.
+        CertificateValidationError: no authority, expired.
+        AlreadyExistsError: it is there.
+    """
+    admitted = read_certificate(pem)
+    try:
+        key = load_pem_private_key(key_pem, password)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise InvalidError("the private key cannot be read; is there a password?") from None
+    if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
+        raise InvalidError("the private key of an authority is RSA or on a curve")
+    if _spki(key.public_key()) != _spki(admitted.certificate.public_key()):
+        raise InvalidError("the private key is not the certificate's")
+    with registry.database.write(actor) as transaction:
+        check_authority(admitted, transaction.now)
+        return _enter(registry, transaction, "ImportIssuer", admitted.certificate, key)
+
+
+def _spki(key: CertificatePublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _enter(
+    registry: Registry,
+    transaction: Transaction,
+    operation: str,
+    certificate: x509.Certificate,
+    key: CertificateIssuerPrivateKeyTypes,
+) -> Issuer:
+    der = certificate.public_bytes(Encoding.DER)
+    issuer_id = hashlib.sha256(der).hexdigest()
+    mine = _I.account_id == transaction.account_id
+    if transaction.execute(select(_I.id).where(mine, _I.id == issuer_id)).first() is not None:
+        raise AlreadyExistsError("the authority is there already", issuer_id)
+    transaction.execute(update(schema.issuers).where(mine).values(active=False))
+    secret = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    row = {
+        "account_id": transaction.account_id,
+        "id": issuer_id,
+        "der": der,
+        "sealed_key": registry.seal.seal(secret, _place(transaction.account_id, issuer_id)),
+        "active": True,
+        "created_at": transaction.now,
+    }
+    transaction.execute(schema.issuers.insert().values(row))
+    transaction.record(operation, "issuer", issuer_id)
+    return Issuer(
+        issuer_id,
+        certificate.subject.rfc4514_string(),
+        round(certificate.not_valid_after_utc.timestamp() * 1000),
+        active=True,
+        created_at=transaction.now,
+    )
+
+
+def _place(account_id: str, issuer_id: str) -> str:
+    return f"issuer/{account_id}/{issuer_id}"
+
+
+def issuers(registry: Registry, actor: Actor) -> list[Issuer]:
+    """The authorities of an account, newest first."""
+    query = select(schema.issuers).where(_I.account_id == actor.account_id)
+    with registry.database.read() as connection:
+        rows = connection.execute(query.order_by(_I.created_at.desc(), _I.id)).mappings().all()
+    found = []
+    for row in rows:
+        admitted = read_der(bytes(row["der"]))
+        subject = admitted.certificate.subject.rfc4514_string()
+        found.append(Issuer(row["id"], subject, admitted.not_after, row["active"], row["created_at"]))
+    return found
+
+
+def issuer_pem(registry: Registry, actor: Actor, issuer_id: str = "") -> str:
+    """PEM of an authority, of the one that issues if none is named.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    with registry.database.read() as connection:
+        row = _row(connection, actor.account_id, issuer_id)
+    if row is None:
+        raise NotFoundError("there is no such authority")
+    return read_der(bytes(row["der"])).certificate.public_bytes(Encoding.PEM).decode()
+
+
+def _row(connection: Connection, account_id: str, issuer_id: str = "") -> RowMapping | None:
+    query = select(schema.issuers).where(_I.account_id == account_id)
+    query = query.where(_I.id == issuer_id) if issuer_id else query.where(_I.active)
+    return connection.execute(query.order_by(_I.created_at.desc()).limit(1)).mappings().first()
+
+
+def certify_request(registry: Registry, actor: Actor, pem: str, *, set_as_active: bool = False) -> Issued:
+    """Issue a certificate for a request; the same request again gives a second certificate.
+
+    The first certificate of an account that has no authority makes one.
+
+    Raises:
+        InvalidError: unreadable, its signature does not hold, or its key is not accepted.
+    """
+    if len(pem) > LARGEST_PEM:
+        raise InvalidError(f"a request has at most {LARGEST_PEM} characters")
+    try:
+        request = x509.load_pem_x509_csr(pem.encode())
+        key = request.public_key()
+        holds = request.is_signature_valid
+        subject = request.subject
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, UnicodeEncodeError):
+        raise InvalidError("this is no certificate signing request in PEM") from None
+    if not holds:
+        raise InvalidError("the request's signature does not hold")
+    problem = key_problem(key)
+    if problem:
+        raise InvalidError(problem)
+    return _issue(registry, actor, "CreateCertificateFromCsr", subject, key, set_as_active=set_as_active)
+
+
+def make_keys(registry: Registry, actor: Actor, *, set_as_active: bool = False) -> Issued:
+    """Make an RSA-2048 key pair and a certificate for it; the private key is in the result and nowhere else."""
+    key = rsa.generate_private_key(65537, _DEVICE_KEY_BITS)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "keyassay device certificate")])
+    issued = _issue(registry, actor, "CreateKeysAndCertificate", subject, key.public_key(), set_as_active=set_as_active)
+    return Issued(
+        issued.registered,
+        issued.certificate_pem,
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(),
+        key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode(),
+    )
+
+
+def _issue(
+    registry: Registry,
+    actor: Actor,
+    operation: str,
+    subject: x509.Name,
+    key: CertificatePublicKeyTypes,
+    *,
+    set_as_active: bool,
+) -> Issued:
+    with registry.database.write(actor) as transaction:
+        row = _row(transaction.connection, actor.account_id)
+        if row is None:
+            _make(registry, transaction, f"keyassay {actor.account_id}")
+            row = _row(transaction.connection, actor.account_id)
+            assert row is not None
+        certificate = _sign(registry, transaction, row, subject, key)
+        pem = certificate.public_bytes(Encoding.PEM).decode()
+        status = Status.ACTIVE if set_as_active else Status.INACTIVE
+        return Issued(add(registry, transaction, operation, read_certificate(pem), status, "DEFAULT"), pem)
+
+
+def _sign(
+    registry: Registry, transaction: Transaction, row: RowMapping, subject: x509.Name, key: CertificatePublicKeyTypes
+) -> x509.Certificate:
+    """A device certificate by the authority of ``row``."""
+    authority = x509.load_der_x509_certificate(bytes(row["der"]))
+    opened = registry.seal.open(bytes(row["sealed_key"]), _place(row["account_id"], row["id"]))
+    signer: Any = load_der_private_key(opened, None)
+    started = datetime.fromtimestamp(transaction.now / 1000, UTC).replace(microsecond=0)
+    usage = x509.KeyUsage(
+        digital_signature=True, key_cert_sign=False, crl_sign=False, content_commitment=False,
+        key_encipherment=isinstance(key, rsa.RSAPublicKey), data_encipherment=False, key_agreement=False,
+        encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(authority.subject)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(max(started - _EARLIER, authority.not_valid_before_utc))
+        .not_valid_after(min(LAST_MOMENT, authority.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(_authority_identifier(authority), critical=False)
+    )
+    if registry.public_url:
+        base = f"{registry.public_url.rstrip('/')}/{row['account_id']}/{row['id']}"
+        point = x509.DistributionPoint([x509.UniformResourceIdentifier(f"{base}.crl")], None, None, None)
+        ocsp = x509.AccessDescription(
+            AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(f"{base}/ocsp")
+        )
+        builder = builder.add_extension(x509.CRLDistributionPoints([point]), critical=False)
+        builder = builder.add_extension(x509.AuthorityInformationAccess([ocsp]), critical=False)
+    return builder.sign(signer, hashes.SHA256())
+
+
+def _authority_identifier(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    try:
+        identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        key: Any = authority.public_key()
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(key)
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
