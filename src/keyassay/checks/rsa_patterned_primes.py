@@ -17,9 +17,9 @@ N is a repeated word (Coppersmith's method), one for each word.
 
 Cost: 1 us a key in fast; 150 to 300 us in standard for RSA-2048. The beam search costs 0.1 to 0.3 s
 and runs for one sound key in five million. Deep, at 2048 bits: 0.01 s
-for longer periods; 0.3 s for the short words and 0.7 s for those below set bits; 40 s for those of
+for longer periods; 0.3 s for the short words and 0.6 s for those below set bits; 36 s for those of
 16 bits, in parts that a later run takes up; the beams 0.04 and 2 s where nothing light shows in the
-first 128 bits, as in nearly all sound keys, else 0.3 and 6 s.
+first 128 bits, as in nearly all sound keys, else 0.3 and 14 s.
 
 Profiles: fast finds sparse primes. standard adds the lattice: repeated words of up to (bits of
 N)/12 - 16 bits, 70 at 1024 bits and 150 at 2048, and patterns of 7 bits with 16-bit words swapped
