@@ -23,8 +23,8 @@ What runs is decided by the length of e alone: e d is at least phi(N), and at le
 no private exponent is small, and nothing of all this runs.
 
 Cost: nothing for usual exponents, 1 ms for large ones. Profile deep, CPU seconds for keys of 2048 bits: lattices 0.15,
-0.6, 3.7 and 12; products 0.5, 2.5 and 14, and up to 320 MB. Keys of 1024 bits take a third; the largest lattice takes
-them 37 s.
+0.6, 3.7 and 12; products 0.5, 2.5 and 14, and up to 320 MB. Keys of 1024 bits take a third; the largest lattice took
+them 37 to 73 s on a busy machine.
 
 Profiles: the convergents are the same in all from fast on; lattices and products are deep's. The smallest lattice and
 the first product come early, the others with a budget of a minute, the largest lattice with one of ten minutes.
@@ -53,7 +53,7 @@ from keyassay.keymath.factoring import least_private_exponent, wiener
 from keyassay.keymath.small_exponent import Lattice, small_residue_factor, why_no_small_residue
 
 #: m, t, stage, CPU seconds: of keys of 2048 bits, or what those of 1024 bits take, times 5.7, if that is more
-LATTICES = ((4, 2, 2, 0.2), (5, 2, 6, 1.0), (6, 3, 6, 6.0), (7, 3, 6, 18.0), (9, 4, 6, 200.0))
+LATTICES = ((4, 2, 2, 0.2), (5, 2, 6, 1.0), (6, 3, 6, 6.0), (7, 3, 6, 18.0), (9, 4, 6, 300.0))
 
 #: bits of d modulo p - 1, stage, CPU seconds likewise
 RESIDUES = ((24, 2, 1.0), (28, 6, 4.0), (32, 6, 20.0))
