@@ -385,3 +385,28 @@ def test_a_killed_run_loses_the_key_under_way_alone(step, tmp_path):
     results = list(scan_of(KEYS[:6], against=store))
     assert turns == [3, 4, 5]
     assert [one.steps[0].outcome for one in results] == ["done earlier"] * 3 + ["done"] * 3
+
+
+@pytest.mark.slow
+def test_hostile_keys_end_within_their_budget():
+    large = (1 << 8191) + 0x1234567 * (1 << 3000) + 1
+    keys = [
+        RsaPublicKey(modulus, exponent)
+        for modulus, exponent in [
+            (P[1] * P[2], (1 << 16383) + 1),
+            (P[1] * P[2], P[1] * P[2] - 2),
+            (prime(1, 1024) * prime(2, 1024), 3),
+            (prime(3, 4096) * prime(4, 4096), large | 1),
+            (large, 65537),
+            (P[1] * P[2] * P[3], 65537),
+            (1, 1),
+            (0, 0),
+        ]
+    ]
+    settings = Settings(profile=Profile.DEEP, budget=0.5, fleet=False)
+    scan = Scan((), settings, encodings=[encode(key) for key in keys])
+    spent = [sum(one.seconds for one in result.steps) for result in scan]
+    assert scan.summary.deep.examined >= 4
+    assert max(spent) < 0.5 + 1.5
+    failed = [key for key, count in scan.summary.deep.steps.items() if count.outcomes[Outcome.FAILED]]
+    assert not failed

@@ -352,3 +352,11 @@ def test_deep_lines_say_which_steps_ran_and_a_store_remembers_them(keyassay, tmp
     earlier = [one["outcome"] for one in second["results"][0]["steps"]]
     assert earlier[0] in ("done earlier", "partly")
     assert second["summary"]["deep"]["seconds"] < 0.1
+
+
+def test_prove_takes_a_budget_as_scan_does(keyassay, fleet):
+    words = ["prove", fleet / "broken.pem", "--check", "rsa-close-primes"]
+    assert keyassay(*words, "--budget", "1s").code == 1
+    done = keyassay(*words, "--profile", "fast", "--budget", "1s")
+    assert done.code == 2
+    assert "--budget is for profile deep" in done.err
