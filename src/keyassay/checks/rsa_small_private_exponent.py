@@ -23,8 +23,8 @@ What runs is decided by the length of e alone: e d is at least phi(N), and at le
 no private exponent is small, and nothing of all this runs.
 
 Cost: nothing for usual exponents, 1 ms for large ones. Profile deep, CPU seconds for keys of 2048 bits: lattices 0.15,
-0.6, 3.7 and 12; products 0.5, 2.5 and 14, and up to 320 MB. Keys of 1024 bits take a third; the largest lattice took
-them 37 to 73 s on a busy machine.
+0.6, 3.7 and 12; products 0.5, 2.5 and 14, and up to 320 MB. Keys of 1024 bits take a third. The largest lattice
+took 209 s, and 73 s for 1024 bits, on a busy machine.
 
 Profiles: the convergents are the same in all from fast on; lattices and products are deep's. The smallest lattice and
 the first product come early, the others with a budget of a minute, the largest lattice with one of ten minutes.
