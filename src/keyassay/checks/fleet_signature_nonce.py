@@ -38,20 +38,29 @@ import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise, product
 
 import gmpy2
 import numpy as np
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from numpy.typing import NDArray
 
-from keyassay.certificates.der import INTEGER, SEQUENCE, DerError, expect
 from keyassay.certificates.fleet import Fleet
 from keyassay.certificates.item import Item, Kind
 from keyassay.certificates.public_key import DsaPublicKey, EcPublicKey, OkpPublicKey, PublicKey
+from keyassay.certificates.signatures import (
+    ALGORITHMS,
+    EDWARDS,
+    AnySignature,
+    EdwardsSignature,
+    Signature,
+    Signer,
+    may_sign,
+    order_of,
+    parse,
+    parse_edwards,
+    verifies,
+)
 from keyassay.checks import Context, fleet_check
 from keyassay.findings import (
     Classification,
@@ -65,36 +74,19 @@ from keyassay.findings import (
     Value,
     Verdict,
 )
+from keyassay.keymath import nonces
 from keyassay.keymath.curves import (
-    add,
-    affine,
     multiply,
     multiply_many,
     named_curve,
     named_curves,
     root,
     small_logarithm,
-    square_root,
 )
 from keyassay.keymath.edwards import group_order, multiple_of_base, parameters
 from keyassay.lists.lazy import lazy_table
 from keyassay.lists.tables import steps
 
-#: dotted OID -> (hash, whether it is DSA)
-ALGORITHMS = {
-    "1.2.840.10045.4.1": ("sha1", False),
-    "1.2.840.10045.4.3.1": ("sha224", False),
-    "1.2.840.10045.4.3.2": ("sha256", False),
-    "1.2.840.10045.4.3.3": ("sha384", False),
-    "1.2.840.10045.4.3.4": ("sha512", False),
-    "1.2.840.10040.4.3": ("sha1", True),
-    "2.16.840.1.101.3.4.3.1": ("sha224", True),
-    "2.16.840.1.101.3.4.3.2": ("sha256", True),
-    "2.16.840.1.101.3.4.3.3": ("sha384", True),
-    "2.16.840.1.101.3.4.3.4": ("sha512", True),
-}
-#: dotted OID -> type of key (RFC 8410)
-EDWARDS = {"1.3.101.112": "ed25519", "1.3.101.113": "ed448"}
 #: curves that are tried where the signer is not in the run
 USUAL = ("P-256", "P-384", "P-521", "secp256k1", "P-224", "brainpoolP256r1", "brainpoolP384r1")
 #: nonces (and order less nonce) up to this are found
@@ -110,101 +102,12 @@ _MOST_SIGNERS = 8
 #: bytes that one signature takes while the rules are tried
 _BYTES = 700
 _LOW = (1 << 64) - 1
-_DSA_NONCES = 1_024
 #: candidates that are confirmed together
 _AT_ONCE = 4_096
 #: signers in a ring of shared nonces: each doubles the signs to try, of half a millisecond each
 _LONGEST_RING = 8
 #: steps of searches, signatures verified and private keys tried for rings, in one run: at most half a minute
 _RING_WORK = 50_000
-
-Signer = EcPublicKey | DsaPublicKey | OkpPublicKey
-
-
-@dataclass(frozen=True, slots=True)
-class _Signature:
-    """r, s and the whole digest as a number with its bits."""
-
-    ordinal: int
-    r: int
-    s: int
-    digest: int
-    bits: int
-    dsa: bool
-
-    def z(self, order: int) -> int:
-        """The digest cut to the order's length (FIPS 186-4, 6.4)."""
-        excess = self.bits - order.bit_length()
-        return self.digest >> excess if excess > 0 else self.digest
-
-    def private(self, k: int, order: int) -> int:
-        """The private key, if k is the nonce."""
-        return int((self.s * k - self.z(order)) * gmpy2.invert(self.r, order) % order)
-
-    def line(self, key: Signer) -> tuple[int, int]:
-        """(u, t) with k = u + t d modulo the order."""
-        order = _order(key)
-        inverse = gmpy2.invert(self.s, order)
-        return int(self.z(order) * inverse % order), int(self.r * inverse % order)
-
-
-@dataclass(frozen=True, slots=True)
-class _EdwardsSignature:
-    """R, S and what was signed."""
-
-    ordinal: int
-    kind: str
-    r: bytes
-    s: int
-    signed_part: bytes
-
-    def line(self, key: Signer) -> tuple[int, int]:
-        """(u, t) with k = u + t a modulo the order: S = k + h a (RFC 8032, 5.1.6 and 5.2.6)."""
-        assert isinstance(key, OkpPublicKey)
-        parts = self.r + key.encoded + self.signed_part
-        if self.kind == "ed25519":
-            digest = hashlib.sha512(parts).digest()
-        else:
-            digest = hashlib.shake_256(b"SigEd448\0\0" + parts).digest(114)
-        order = group_order(self.kind)
-        return self.s % order, -int.from_bytes(digest, "little") % order
-
-
-_AnySignature = _Signature | _EdwardsSignature
-
-
-def _parse(item: Item, ordinal: int) -> _Signature | None:
-    fields = item.signed
-    if fields is None:
-        return None
-    name, dsa = ALGORITHMS.get(fields.signature_algorithm, ("", False))
-    if not name:
-        return None
-    data = fields.signature
-    try:
-        start, stop = expect(data, 0, len(data), SEQUENCE, "signature")
-        first, after = expect(data, start, stop, INTEGER, "r")
-        begin, finish = expect(data, after, stop, INTEGER, "s")
-    except DerError:
-        return None
-    r = int.from_bytes(data[first:after], "big")
-    s = int.from_bytes(data[begin:finish], "big")
-    if not r or not s or r.bit_length() > 640 or s.bit_length() > 640:
-        return None
-    digest = hashlib.new(name, fields.signed_part, usedforsecurity=False).digest()
-    return _Signature(ordinal, r, s, int.from_bytes(digest, "big"), 8 * len(digest), dsa)
-
-
-def _parse_edwards(item: Item, ordinal: int) -> _EdwardsSignature | None:
-    fields = item.signed
-    kind = "" if fields is None else EDWARDS.get(fields.signature_algorithm, "")
-    if fields is None or not kind:
-        return None
-    half = 32 if kind == "ed25519" else 57
-    if len(fields.signature) != 2 * half:
-        return None
-    r, s = fields.signature[:half], int.from_bytes(fields.signature[half:], "little")
-    return _EdwardsSignature(ordinal, kind, r, s, fields.signed_part)
 
 
 @dataclass(frozen=True)
@@ -280,22 +183,6 @@ print((total[1] | (total[0] & 1) << {8 * size - 1}).to_bytes({size}, "little").h
         ]
 
 
-def _order(key: Signer) -> int:
-    """Order of the signer's group if it is one that this check computes in, else 0."""
-    if isinstance(key, DsaPublicKey):
-        return _dsa_order(key.p, key.q, key.g)
-    if isinstance(key, OkpPublicKey):
-        return group_order(key.type)
-    curve = named_curve(key.curve)
-    return 0 if curve is None or curve.binary else int(curve.order)
-
-
-@lru_cache(maxsize=256)
-def _dsa_order(p: int, q: int, g: int) -> int:
-    sound = 128 <= q.bit_length() <= 512 and p.bit_length() <= 8192 and 1 < g < p > 2
-    return q if sound and p & 1 and gmpy2.is_strong_bpsw_prp(q) else 0
-
-
 def _evidence(key: Signer, d: int, notes: Mapping[str, Value]) -> Evidence | None:
     """Proof that d is the signer's private key, or None."""
     found: Evidence
@@ -306,13 +193,6 @@ def _evidence(key: Signer, d: int, notes: Mapping[str, Value]) -> Evidence | Non
     else:
         found = EcPrivateKey(d, notes)
     return found if d > 0 and found.proves(key) else None
-
-
-def _may_sign(algorithm: str, key: PublicKey | None) -> bool:
-    """Whether the key is of the type that the signature algorithm asks for."""
-    if algorithm in EDWARDS:
-        return isinstance(key, OkpPublicKey) and key.type == EDWARDS[algorithm]
-    return isinstance(key, DsaPublicKey if ALGORITHMS.get(algorithm, ("", False))[1] else EcPublicKey)
 
 
 @dataclass
@@ -334,13 +214,13 @@ class _Run:
         order = np.argsort(names, kind="stable")
         return names[order], order
 
-    def signature(self, place: int) -> _Signature | None:
+    def signature(self, place: int) -> Signature | None:
         """The signature in that row of the columns."""
         return self.of(self.owners[place])
 
-    def of(self, ordinal: int) -> _Signature | None:
+    def of(self, ordinal: int) -> Signature | None:
         """The signature of an item."""
-        return _parse(self.fleet.item(ordinal), ordinal)
+        return parse(self.fleet.item(ordinal), ordinal)
 
     def signers(self, item: Item) -> list[tuple[int, Signer]]:
         """Keys of the run that may have signed an item, with the ordinal of an item that holds each (-1: its own)."""
@@ -349,9 +229,7 @@ class _Run:
             return []
         if item.kind is Kind.REQUEST or (fields.issuer == fields.subject and item.kind is Kind.CERTIFICATE):
             key = item.key
-            if isinstance(key, EcPublicKey | DsaPublicKey | OkpPublicKey) and _may_sign(
-                fields.signature_algorithm, key
-            ):
+            if isinstance(key, EcPublicKey | DsaPublicKey | OkpPublicKey) and may_sign(fields.signature_algorithm, key):
                 return [(-1, key)]
             return []
         mark = (fields.issuer, fields.authority_key_identifier, fields.signature_algorithm)
@@ -364,7 +242,7 @@ class _Run:
                 other = self.fleet.item(ordinal)
                 if not isinstance(other.key, EcPublicKey | DsaPublicKey | OkpPublicKey) or other.signed is None:
                     continue
-                if not _may_sign(fields.signature_algorithm, other.key):
+                if not may_sign(fields.signature_algorithm, other.key):
                     continue
                 theirs = other.signed.subject_key_identifier
                 if mark[1] is not None and theirs is not None and theirs != mark[1]:
@@ -380,7 +258,7 @@ class _Run:
         return [int(one) for one in np.flatnonzero(self.fleet.identities["spki"] == mine)]
 
     def report(
-        self, signature: _AnySignature, holder: int, key: Signer, d: int, what: str, others: Sequence[int] = ()
+        self, signature: AnySignature, holder: int, key: Signer, d: int, what: str, others: Sequence[int] = ()
     ) -> Iterator[tuple[int, Verdict]]:
         """Findings on all items with the signer's key, if d is its private key; once for each cause."""
         ordinal = signature.ordinal if holder < 0 else holder
@@ -399,21 +277,21 @@ class _Run:
             yield one, Verdict(message, evidence)
 
     def guess(
-        self, signature: _Signature, nonces: Mapping[str, Sequence[int]], what: str, others: Sequence[int] = ()
+        self, signature: Signature, guesses: Mapping[str, Sequence[int]], what: str, others: Sequence[int] = ()
     ) -> Iterator[tuple[int, Verdict]]:
         """Turn guesses of a nonce, by curve, into findings on the signer's items, or on the signed ones."""
         item = self.fleet.item(signature.ordinal)
         signers = self.signers(item)
         for holder, key in signers:
-            if isinstance(key, EcPublicKey) and (order := _order(key)) and signature.r < order:
-                for k in nonces.get(key.curve, ()):
+            if isinstance(key, EcPublicKey) and (order := order_of(key)) and signature.r < order:
+                for k in guesses.get(key.curve, ()):
                     d = signature.private(k, order)
                     if _evidence(key, d, {}) is not None:
                         yield from self.report(signature, holder, key, d, what, others)
                         return
         if signers:
             return
-        for name, chosen in nonces.items():
+        for name, chosen in guesses.items():
             curve = named_curves()[name]
             for k in chosen:
                 evidence = NonceOfSigner(name, signature.r, signature.s, signature.z(int(curve.order)), int(k))
@@ -446,7 +324,7 @@ def fleet_signature_nonce(fleet: Fleet, context: Context) -> Iterator[tuple[int,
     run = _Run(fleet)
     shared = _Shared(run)
     for ordinal, item in _signed_with(fleet, ALGORITHMS):
-        signature = _parse(item, ordinal)
+        signature = parse(item, ordinal)
         if signature is not None:
             run.owners.append(ordinal)
             run.tails.append(signature.r & _LOW)
@@ -480,14 +358,14 @@ def _signed_with(fleet: Fleet, algorithms: Iterable[str]) -> Iterator[tuple[int,
 def _equal(run: _Run, column: NDArray[np.uint64], shared: _Shared) -> Iterator[tuple[int, Verdict]]:
     """Signatures with one r: of one signer; those of several signers are kept for later."""
     for places in _repeated(column):
-        groups: dict[tuple[int, bool], list[_Signature]] = {}
+        groups: dict[tuple[int, bool], list[Signature]] = {}
         for place in places:
             signature = run.signature(place)
             if signature is not None:
                 groups.setdefault((signature.r, signature.dsa), []).append(signature)
         for signatures in groups.values():
             distinct = list({(one.s, one.digest): one for one in reversed(signatures)}.values())[::-1][:_MOST_EQUAL]
-            makers: dict[object, list[_Signature]] = {}
+            makers: dict[object, list[Signature]] = {}
             for one in distinct:
                 item = run.fleet.item(one.ordinal)
                 signers = tuple(key for _, key in run.signers(item))
@@ -518,16 +396,16 @@ def _equal_edwards(run: _Run, shared: _Shared) -> Iterator[tuple[int, Verdict]]:
     owners: list[int] = []
     tails: list[int] = []
     for ordinal, item in _signed_with(run.fleet, EDWARDS):
-        signature = _parse_edwards(item, ordinal)
+        signature = parse_edwards(item, ordinal)
         if signature is not None:
             owners.append(ordinal)
             tails.append(int.from_bytes(signature.r[:8], "little"))
     for places in _repeated(np.array(tails, dtype=np.uint64)) if owners else ():
         ordinals = [owners[place] for place in places]
-        groups: dict[bytes, dict[Signer, dict[tuple[int, bytes], _EdwardsSignature]]] = {}
+        groups: dict[bytes, dict[Signer, dict[tuple[int, bytes], EdwardsSignature]]] = {}
         holders: dict[Signer, int] = {}
         for ordinal, item in zip(ordinals, run.fleet.items(ordinals), strict=True):
-            signature = _parse_edwards(item, ordinal)
+            signature = parse_edwards(item, ordinal)
             for holder, key in [] if signature is None else run.signers(item):
                 assert signature is not None
                 made = groups.setdefault(signature.r, {}).setdefault(key, {})
@@ -561,18 +439,18 @@ class _Shared:
     """Signers and the nonces they share: a graph whose edges are signatures, k = u + t d."""
 
     run: _Run
-    edges: dict[Signer, dict[_Nonce, _AnySignature]] = field(default_factory=dict)
+    edges: dict[Signer, dict[_Nonce, AnySignature]] = field(default_factory=dict)
     makers: dict[_Nonce, list[Signer]] = field(default_factory=dict)
     holders: dict[Signer, int] = field(default_factory=dict)
     count: int = 0
     full: bool = False
     work: int = 0
 
-    def add(self, signatures: Iterable[_AnySignature]) -> None:
+    def add(self, signatures: Iterable[AnySignature]) -> None:
         """Signatures with one nonce, each with another set of possible signers."""
         for signature in list(signatures)[:_MOST_SIGNERS]:
             for holder, key in self.run.signers(self.run.fleet.item(signature.ordinal)):
-                order = _order(key)
+                order = order_of(key)
                 r = signature.r
                 if not order or (isinstance(r, int) and (r >= order or signature.s % order == 0)):
                     continue
@@ -601,7 +479,7 @@ class _Shared:
             if d is not None and key not in known and _evidence(key, d, {}) is not None:
                 known[key] = d
         yield from self._follow([key for key in self.edges if key in known])
-        seen: dict[Signer, dict[_Nonce, _AnySignature]] = {}
+        seen: dict[Signer, dict[_Nonce, AnySignature]] = {}
         for key, signatures in self.edges.items():
             for nonce in signatures:
                 if key in known:
@@ -629,7 +507,7 @@ class _Shared:
                     if partner in known:
                         continue
                     theirs = self.edges[partner][nonce]
-                    order = _order(partner)
+                    order = order_of(partner)
                     v, w = theirs.line(partner)
                     for sign in _signs(partner):
                         d = int((sign * k - v) * gmpy2.invert(w, order) % order) if w else 0
@@ -639,7 +517,7 @@ class _Shared:
                             break
 
     def _ring(
-        self, seen: dict[Signer, dict[_Nonce, _AnySignature]], key: Signer, nonce: _Nonce
+        self, seen: dict[Signer, dict[_Nonce, AnySignature]], key: Signer, nonce: _Nonce
     ) -> list[tuple[Signer, _Nonce, Signer]]:
         """The shortest ring that an edge closes with those seen before, which it then joins.
 
@@ -669,7 +547,7 @@ class _Shared:
         return []
 
     def _path(
-        self, seen: dict[Signer, dict[_Nonce, _AnySignature]], key: Signer, goal: _Nonce
+        self, seen: dict[Signer, dict[_Nonce, AnySignature]], key: Signer, goal: _Nonce
     ) -> list[tuple[Signer, _Nonce, Signer]]:
         """The shortest way from a signer to one who shares a nonce, through edges seen before, or []."""
         came: dict[Signer, tuple[Signer, _Nonce] | None] = {key: None}
@@ -689,15 +567,15 @@ class _Shared:
             level = following
         return []
 
-    def _made(self, key: Signer, signature: _AnySignature) -> bool:
+    def _made(self, key: Signer, signature: AnySignature) -> bool:
         """Whether a signer made a signature: it verifies."""
         self.work += 1
-        return _verifies(key, signature)
+        return verifies(key, signature)
 
     def _report(self, ring: list[tuple[Signer, _Nonce, Signer]]) -> Iterator[tuple[int, Verdict]]:
         """Findings on all signers of a ring: d' = (+-(u + t d) - u')/t' all around leads back to d."""
         first = ring[0][0]
-        order = _order(first)
+        order = order_of(first)
         links = []
         for one, nonce, other in ring:
             (u, t), (v, w) = self.edges[one][nonce].line(one), self.edges[other][nonce].line(other)
@@ -740,64 +618,32 @@ def _way(came: Mapping[Signer, tuple[Signer, _Nonce] | None], end: Signer) -> li
     return steps[::-1]
 
 
-def _verifies(key: Signer, signature: _AnySignature) -> bool:
-    """Whether a signature verifies with a key (FIPS 186-4, 4.7 and 6.4; RFC 8032)."""
-    if isinstance(signature, _EdwardsSignature):
-        if not isinstance(key, OkpPublicKey):
-            return False
-        size = len(signature.r)
-        whole = signature.r + signature.s.to_bytes(size, "little")
-        try:
-            maker = Ed25519PublicKey if signature.kind == "ed25519" else Ed448PublicKey
-            maker.from_public_bytes(key.encoded).verify(whole, signature.signed_part)
-        except (InvalidSignature, UnsupportedAlgorithm, ValueError):
-            return False
-        return True
-    order = _order(key)
-    inverse = gmpy2.invert(signature.s, order)
-    a, b = signature.z(order) * inverse % order, signature.r * inverse % order
-    if isinstance(key, DsaPublicKey):
-        return gmpy2.powmod(key.g, a, key.p) * gmpy2.powmod(key.y, b, key.p) % key.p % order == signature.r
-    assert isinstance(key, EcPublicKey)
-    curve = named_curves()[key.curve]
-    point = affine(curve, key.point)
-    if point is None:
-        return False
-    total = add(curve, multiply(curve, int(a), curve.base), multiply(curve, int(b), point))
-    return total is not None and total[0] % order == signature.r
+def _repeated_nonces(one: Signature, other: Signature, order: int) -> list[int]:
+    """Candidates for the nonce of two signatures with equal r by one signer."""
+    return nonces.repeated((one.s, one.z(order)), (other.s, other.z(order)), order)
 
 
-def _common_nonces(one: _Signature, other: _Signature, order: int) -> list[int]:
-    """Candidates for the nonce k of two signatures with equal r by one signer."""
-    found = []
-    for sign in (1, -1):
-        difference = (one.s - sign * other.s) % order
-        if difference:
-            found.append(int((one.z(order) - other.z(order)) * gmpy2.invert(difference, order) % order))
-    return found
-
-
-def _one_nonce(run: _Run, one: _Signature, other: _Signature) -> Iterator[tuple[int, Verdict]]:
+def _one_nonce(run: _Run, one: Signature, other: Signature) -> Iterator[tuple[int, Verdict]]:
     """The finding if one signer made both with one nonce."""
     what = "two signatures with one nonce"
     item, partner = run.fleet.item(one.ordinal), run.fleet.item(other.ordinal)
     signers = run.signers(item)
     for holder, key in signers:
-        order = _order(key)
+        order = order_of(key)
         if not order or one.r >= order:
             continue
-        for k in _common_nonces(one, other, order):
+        for k in _repeated_nonces(one, other, order):
             yield from run.report(one, holder, key, one.private(k, order), what, [other.ordinal])
     if signers or run.signers(partner) or one.dsa or item.signed is None or partner.signed is None:
         return
     if item.signed.issuer == partner.signed.issuer:
-        nonces = {
-            name: _common_nonces(one, other, int(curve.order))
+        guesses = {
+            name: _repeated_nonces(one, other, int(curve.order))
             for name in USUAL
             if one.r < (curve := named_curves()[name]).order
             and one.r.bit_length() > int(curve.order).bit_length() - _SHORT
         }
-        yield from run.guess(one, nonces, what, [other.ordinal])
+        yield from run.guess(one, guesses, what, [other.ordinal])
 
 
 # Guessable nonces
@@ -839,21 +685,10 @@ def _guessable(run: _Run, column: NDArray[np.uint64]) -> Iterator[tuple[int, Ver
             continue
         signature = run.signature(place)
         for holder, key in [] if signature is None else run.signers(run.fleet.item(signature.ordinal)):
-            if isinstance(key, DsaPublicKey) and _order(key) and signature is not None:
-                for k in _dsa_nonces(key.p, key.q, key.g).get(signature.r, ()):
+            if isinstance(key, DsaPublicKey) and order_of(key) and signature is not None:
+                for k in nonces.small_powers(key.p, key.q, key.g).get(signature.r, ()):
                     d = signature.private(k, key.q)
                     yield from run.report(signature, holder, key, d, "a nonce that anyone guesses")
-
-
-@lru_cache(maxsize=64)
-def _dsa_nonces(p: int, q: int, g: int) -> dict[int, list[int]]:
-    """R -> nonces up to 1,024."""
-    found: dict[int, list[int]] = {}
-    power = 1
-    for k in range(1, _DSA_NONCES + 1):
-        power = power * g % p
-        found.setdefault(int(power % q), []).append(k)
-    return found
 
 
 def _nonce_is_key(run: _Run, column: NDArray[np.uint64]) -> Iterator[tuple[int, Verdict]]:
@@ -877,7 +712,7 @@ def _nonce_is_key(run: _Run, column: NDArray[np.uint64]) -> Iterator[tuple[int, 
         if signature is None:
             continue
         for holder, key in run.signers(run.fleet.item(signature.ordinal)):
-            order = _order(key)
+            order = order_of(key)
             if not order:
                 continue
             if isinstance(key, DsaPublicKey) and signature.r not in (
@@ -897,16 +732,16 @@ def _nonce_is_key(run: _Run, column: NDArray[np.uint64]) -> Iterator[tuple[int, 
 
 def _rules(run: _Run) -> Iterator[tuple[int, Verdict]]:
     """K = z, and rules among successive nonces of one signer."""
-    known: dict[tuple[int, Signer], list[tuple[tuple[int, int], _Signature]]] = {}
-    nobody: list[_Signature] = []
+    known: dict[tuple[int, Signer], list[tuple[tuple[int, int], Signature]]] = {}
+    nobody: list[Signature] = []
     for ordinal, item in zip(run.owners, run.fleet.items(run.owners), strict=True):
-        signature = _parse(item, ordinal)
+        signature = parse(item, ordinal)
         if signature is None:
             continue
         signers = [
             (ordinal if holder < 0 else holder, key)
             for holder, key in run.signers(item)
-            if (order := _order(key)) and signature.r < order and signature.s < order
+            if (order := order_of(key)) and signature.r < order and signature.s < order
         ]
         fields = item.signed
         for signer in signers[:4]:
@@ -950,7 +785,7 @@ class _Candidate:
     key: Signer
     d: int
     rule: str
-    involved: list[_Signature]
+    involved: list[Signature]
 
     def report(self, run: _Run) -> Iterator[tuple[int, Verdict]]:
         """Findings, if it is the private key."""
@@ -958,16 +793,16 @@ class _Candidate:
         return run.report(self.involved[0], self.holder, self.key, self.d, self.rule, ordinals)
 
 
-def _candidates(holder: int, key: Signer, signatures: list[_Signature]) -> Iterator[_Candidate]:
+def _candidates(holder: int, key: Signer, signatures: list[Signature]) -> Iterator[_Candidate]:
     """What follows from each rule, for one signer's signatures in order of issue."""
-    order = _order(key)
+    order = order_of(key)
     for one in signatures:
         d = int(one.z(order) * (one.s - 1) * gmpy2.invert(one.r, order) % order)
         yield _Candidate(holder, key, d, "the nonce is the digest", [one])
     unique = list({(one.r, one.s): one for one in signatures}.values())
     lines = [one.line(key) for one in unique]
     for place in range(len(unique)):
-        for d, rule, count in _successive(lines[place : place + 4], order):
+        for d, rule, count in nonces.successive(lines[place : place + 4], order):
             yield _Candidate(holder, key, d, rule, unique[place : place + count])
 
 
@@ -980,39 +815,3 @@ def _confirmed(run: _Run, curve_name: str, candidates: Sequence[_Candidate]) -> 
         assert isinstance(one.key, EcPublicKey)
         if point is not None and point[0] == int.from_bytes(one.key.point[1 : 1 + size], "big"):
             yield from one.report(run)
-
-
-def _successive(lines: Sequence[tuple[int, int]], order: int) -> Iterator[tuple[int, str, int]]:
-    """Candidates (d, rule, number of signatures) from up to four successive nonces k = u + t d."""
-
-    def solve(u: int, t: int) -> Iterator[int]:
-        if t % order:
-            yield int(-u * gmpy2.invert(t, order) % order)
-
-    if len(lines) < 2:
-        return
-    (u, t), (u2, t2) = lines[:2]
-    for a, b in ((1, 1), (1, -1), (2, 0), (2, 1)):
-        for d in solve(u2 - a * u - b, t2 - a * t):
-            yield d, f"each nonce is {a} times the one before plus {b}", 2
-    if len(lines) < 3:
-        return
-    for middle in range(3):
-        left, right = (lines[place] for place in range(3) if place != middle)
-        centre = lines[middle]
-        for d in solve(left[0] + right[0] - 2 * centre[0], left[1] + right[1] - 2 * centre[1]):
-            yield d, "nonces in equal steps", 3
-    if len(lines) < 4:
-        return
-    # (k2 - k1)^2 = (k3 - k2)(k1 - k0), each difference v + w d
-    (v0, w0), (v1, w1), (v2, w2) = ((after[0] - one[0], after[1] - one[1]) for one, after in pairwise(lines))
-    a, b, c = w1 * w1 - w2 * w0, 2 * v1 * w1 - v2 * w0 - v0 * w2, v1 * v1 - v2 * v0
-    if a % order == 0:
-        for d in solve(c, b):
-            yield d, "nonces from a linear congruential generator", 4
-        return
-    square = square_root((b * b - 4 * a * c) % order, order)
-    if square is not None:
-        half = gmpy2.invert(2 * a, order)
-        for sign in (1, -1):
-            yield int((-b + sign * square) * half % order), "nonces from a linear congruential generator", 4
