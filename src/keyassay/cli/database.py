@@ -64,7 +64,7 @@ def check(database: str, key_file: Path | None, key_command: str) -> None:
 @database_options
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
 def backup(database: str, key_file: Path | None, key_command: str, file: Path) -> None:
-    """Write the database, of either kind and as it is at this moment, into a new SQLite file; servers go on.
+    """Write the database, of either kind and as it is at this moment, into FILE, a new SQLite file; servers go on.
 
     The key that seals secrets is not in it: keep the key file as well, elsewhere.
     """
@@ -77,7 +77,7 @@ def backup(database: str, key_file: Path | None, key_command: str, file: Path) -
 @database_options
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE")
 def restore(database: str, key_file: Path | None, key_command: str, file: Path) -> None:
-    """Fill the database, which has to be empty, from a backup. Gates and other followers of changes begin anew."""
+    """Fill the database, which has to be empty, from the backup FILE. Followers of changes begin anew."""
     del key_file, key_command
     with libraries():
         from keyassay.server.settings import Settings  # noqa: PLC0415  only when called
@@ -91,7 +91,7 @@ def restore(database: str, key_file: Path | None, key_command: str, file: Path) 
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
 def copy(source: str, target: str) -> None:
-    """Copy one database into another, empty one; each is named by its address, as for --database.
+    """Copy the database FROM into TO, an empty one; each is named by its address, as for --database.
 
     Stop the servers before, and start them on the new one afterwards.
     """

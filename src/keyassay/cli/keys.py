@@ -88,7 +88,7 @@ def list_(database: str, key_file: Path | None, key_command: str, account: str, 
 @account_option
 @click.argument("access_key_id", metavar="ID")
 def deactivate(database: str, key_file: Path | None, key_command: str, account: str, access_key_id: str) -> None:
-    """Let an access key sign nothing any more; every server of the database knows within a second."""
+    """Let the access key ID sign nothing any more; every server of the database knows within a second."""
     with opened(database, key_file, key_command) as registry:
         from keyassay.registry import accounts  # noqa: PLC0415  only when called
 
@@ -101,7 +101,7 @@ def deactivate(database: str, key_file: Path | None, key_command: str, account: 
 @account_option
 @click.argument("access_key_id", metavar="ID")
 def delete(database: str, key_file: Path | None, key_command: str, account: str, access_key_id: str) -> None:
-    """Remove an access key and its secret for good."""
+    """Remove the access key ID and its secret for good."""
     with opened(database, key_file, key_command) as registry:
         from keyassay.registry import accounts  # noqa: PLC0415  only when called
 
