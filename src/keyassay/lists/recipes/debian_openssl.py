@@ -26,8 +26,9 @@ ARCHS = ("le64", "le32", "be32")
 STATES = ("rnd", "nornd", "noreadrnd", "direct")
 PIDS = 32_768
 
-#: bytes of a C long, byte order of hashed integers, bytes of struct stat. As le64 are amd64 and ia64; as le32 i386, arm
-#: and armel; as be32 powerpc, sparc and s390, all by the declarations of struct stat in glibc. See also ``VARIANTS``.
+#: bytes of a C long, byte order of hashed integers, bytes of struct stat. As le64 are amd64 and ia64; as le32 i386; as
+#: be32 powerpc, sparc and s390, by glibc's declarations of struct stat. As le32 also arm and armel, by the layout that
+#: their alignment rules give. See also ``VARIANTS``.
 _PLATFORMS = {"le64": (8, "little", 144), "le32": (4, "little", 88), "be32": (4, "big", 88)}
 _RING = 1023
 
