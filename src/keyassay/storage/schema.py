@@ -414,7 +414,7 @@ scheduled_audits = Table(
     Index("ix_scheduled_audits_due", "due_at"),
 )
 
-#: catalogues of checks that verdicts were made with: {check id: version}
+#: what verdicts were made with: {"profile": label, "checks": {id: version}, "lists": {name: entries}}
 catalogues = Table(
     "catalogues",
     METADATA,

@@ -1,0 +1,32 @@
+"""Devices with keys that can be computed, for tests of audits and screening; each key is made once a process."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+import fleet_keys
+from roca_keys import roca_key
+
+
+def rsa_of(p: int, q: int, exponent: int = 65537) -> rsa.RSAPrivateKey:
+    """The key of two primes."""
+    d = pow(exponent, -1, (p - 1) * (q - 1))
+    numbers = rsa.RSAPrivateNumbers(
+        p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), rsa.RSAPublicNumbers(exponent, p * q)
+    )
+    return numbers.private_key(unsafe_skip_rsa_key_validation=True)
+
+
+@cache
+def weak_key(number: int = 0) -> rsa.RSAPrivateKey:
+    """An RSA key of 2048 bits as RSALib makes them; the same one for the same number."""
+    p, q, _, _ = roca_key(f"device {number}", 2048)
+    return rsa_of(int(p), int(q))
+
+
+def roca_device(number: int = 0, subject: str = "", **more: Any) -> fleet_keys.Signed:
+    """A new certificate for that key."""
+    return fleet_keys.device(subject or f"roca-{number}", key=weak_key(number), **more)
