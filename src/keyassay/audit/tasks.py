@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, func, select, update
 
 from keyassay.audit.checks import AUDIT_CHECKS, audit_check
+from keyassay.audit.notifications import notify_finished
 from keyassay.registry.documents import read_document
 from keyassay.registry.errors import InvalidError, LimitError, NotFoundError
 from keyassay.registry.registry import Page, Registry
@@ -299,10 +300,15 @@ def cancel(registry: Registry, actor: Actor, task_id: str) -> None:
 
 
 def end(transaction: Transaction, task_id: str, status: TaskStatus) -> None:
-    """Give a task its last status, inside a transaction; its checks have theirs."""
-    here = (_T.account_id == transaction.account_id) & (_T.id == task_id)
+    """Give a task its last status, inside a transaction, and tell the account's target; its checks have theirs."""
+    account_id = transaction.account_id
+    here = (_T.account_id == account_id) & (_T.id == task_id)
     values = {"status": status.value, "ended_at": transaction.now, "cancel": status is TaskStatus.CANCELED}
     transaction.execute(update(schema.audit_tasks).where(here).values(values))
+    ended = Task(
+        find(transaction.connection, account_id, task_id), checks_of(transaction.connection, account_id, task_id)
+    )
+    notify_finished(transaction, read_document(transaction.connection, account_id, AUDIT) or {}, ended)
 
 
 def outcome(statuses: Iterable[str]) -> TaskStatus:

@@ -75,6 +75,17 @@ class Transaction:
         """Run a statement."""
         return self.connection.execute(statement, rows)
 
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """A part that leaves nothing behind if its block raises, while the transaction goes on."""
+        recorded = len(self._recorded)
+        try:
+            with self.connection.begin_nested():
+                yield
+        except BaseException:
+            del self._recorded[recorded:]
+            raise
+
     def record(
         self,
         operation: str,
