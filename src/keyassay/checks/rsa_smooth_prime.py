@@ -8,8 +8,8 @@ door, are.
 Method: 3^E - 1 and N have p in common, where E is the product of N - 1 (what p - 1 and q - 1 share is in it, however
 large) and of all primes below a bound, those below 2^16 squared and smaller ones to higher powers. Then one larger
 prime is forgiven: all a^(mD) - a^j at once, by one product of polynomials. p + 1 in the same way with Lucas's sequence,
-for which of p - 1 and p + 1 depends on the seed: two seeds find three of four. If both primes fall at once, powers of
-other numbers part them.
+where the first seed is good for p = 2 modulo 3, the second for p = 3 modulo 4: three of four. If both primes fall at
+once, powers of other numbers part them.
 
 Cost: seconds a key, see below; nothing in fast and standard.
 
@@ -19,8 +19,8 @@ the other seed, p + 1 to 2^20, and p - 1 to 2^24.
 
 Mistakes: none: a finding carries a factor of N.
 
-Blind spots: two primes above the bound in p - 1 and in p + 1; primes of p + 1 for which both seeds fall on p - 1; for
-the prime powers in E see above.
+Blind spots: two primes above the bound in p - 1 and in p + 1; a smooth p + 1 if p = 1 modulo 12; squares of primes
+above 2^16.
 
 Remedy: a new key from a generator that draws its primes at random.
 """

@@ -204,7 +204,7 @@ def lucas(v: mpz, k: mpz, n: mpz) -> mpz:
     return x
 
 
-#: Williams's seeds: V_1 = 2/7 and 6/5. Which of p + 1 and p - 1 a seed is good for depends on p.
+#: Williams's seeds: V_1 = 2/7 is good for p + 1 if p = 2 modulo 3, 6/5 if p = 3 modulo 4, and else for p - 1.
 SEEDS = ((2, 7), (6, 5))
 
 

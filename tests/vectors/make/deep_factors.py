@@ -34,19 +34,22 @@ def prime(drawn: Random, bits: int = HALF) -> int:
 
 def near(drawn: Random, limit: int) -> int:
     """A random prime in the upper half below a limit."""
-    return int(gmpy2.next_prime(drawn.randrange(limit // 2, limit - 1000)))
+    return int(gmpy2.next_prime(drawn.randrange(limit // 2, limit - limit // 16)))
 
 
 def beside_smooth(drawn: Random, side: int, limit: int, parts: tuple[int, ...] = ()) -> int:
-    """A prime p of 512 bits, where p - side is 2 times the parts times random primes in the upper half below a limit."""
+    """A prime p of 512 bits, where p - side is 2 times the parts times random primes below a limit."""
     while True:
-        given = 2 * prod(parts)
-        count = (HALF - given.bit_length()) // limit.bit_length()
-        known = given * prod(near(drawn, limit) for _ in range(count))
-        rest = HALF - known.bit_length()
-        p = known * (drawn.getrandbits(rest) | 1 << (rest - 1)) + side if rest > 0 else known + side
-        if p.bit_length() == HALF and p >> (HALF - 2) == 3 and gmpy2.is_prime(p):
-            return p
+        known = 2 * prod(parts)
+        while HALF - known.bit_length() > 2 * (limit.bit_length() - 3):
+            known *= near(drawn, limit)
+        # two more primes fill the length
+        rest = (HALF - known.bit_length()) // 2
+        known *= near(drawn, 1 << rest)
+        for _ in range(50):
+            p = known * near(drawn, 1 << (HALF - known.bit_length() + 1)) + side
+            if p.bit_length() == HALF and p >> (HALF - 2) == 3 and gmpy2.is_prime(p):
+                return p
 
 
 #: what stage 2 of p - 1 to 2^20 reaches: 30030 times its totient
@@ -77,19 +80,11 @@ def smooth_prime() -> list[str]:
     weak("p - 1 smooth to 2^20", beside_smooth(drawn, 1, high))
     weak("p - 1 smooth to 2^20 but for one prime of 27 bits", beside_smooth(drawn, 1, high, (near(drawn, REACH),)))
 
-    def seed_falls(p: int) -> bool:
-        """Whether Williams's first seed is good for p + 1: V_1^2 - 4 is no square."""
-        v = 2 * pow(7, -1, p) % p
-        return gmpy2.legendre(v * v - 4, p) == -1
-
-    def other(p: int) -> bool:
-        v = 6 * pow(5, -1, p) % p
-        return gmpy2.legendre(v * v - 4, p) == -1
-
     def chosen(*parts: int, first: bool = True) -> int:
+        """For V_1 = 2/7, V_1^2 - 4 is -3 times a square: good for p + 1 if p = 2 modulo 3. 6/5: if p = 3 modulo 4."""
         while True:
-            p = beside_smooth(drawn, -1, low, parts)
-            if seed_falls(p) is first and (first or other(p)):
+            p = beside_smooth(drawn, -1, low, (*parts, 3 if first else 2))
+            if first or p % 12 == 7:
                 return p
 
     weak("p + 1 smooth to 2^16", chosen())
