@@ -17,7 +17,7 @@ from sqlalchemy import Connection, RowMapping, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from keyassay.registry.admission import Admitted, check_authority, common_names, is_signed_by, read_certificate
-from keyassay.registry.certificates import check_id
+from keyassay.registry.certificates import check_id, remember
 from keyassay.registry.errors import (
     AlreadyExistsError,
     CertificateStateError,
@@ -286,5 +286,6 @@ def remove(registry: Registry, actor: Actor, authority_id: str) -> None:
         if row["status"] != INACTIVE:
             raise CertificateStateError("an authority that is active cannot be deleted: deactivate it first")
         transaction.execute(delete(schema.authorities).where(_A.account_id == actor.account_id, _A.id == authority_id))
+        remember(transaction, row)
         remove_tags(transaction, f"cacert/{authority_id}")
         transaction.record("DeleteCACertificate", "ca", authority_id)

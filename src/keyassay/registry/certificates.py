@@ -334,4 +334,14 @@ def remove(registry: Registry, actor: Actor, certificate_id: str, *, force: bool
                 raise DeleteConflictError("policies are attached to the certificate: detach them first")
             transaction.execute(delete(schema.policy_attachments).where(its_policies))
         transaction.execute(delete(schema.certificates).where(_C.account_id == account_id, _C.id == certificate_id))
+        remember(transaction, row)
         transaction.record("DeleteCertificate", "certificate", certificate_id)
+
+
+def remember(transaction: Transaction, row: RowMapping) -> None:
+    """Keep a certificate (or an authority) that leaves the account: audits compare with its key for ever."""
+    held = schema.former_certificates
+    here = (held.c.account_id == row["account_id"]) & (held.c.id == row["id"])
+    if transaction.execute(select(held.c.id).where(here)).first() is None:
+        kept = {name: row[name] for name in ("account_id", "id", "der", "spki_digest")}
+        transaction.execute(held.insert().values(**kept, left_at=transaction.now))

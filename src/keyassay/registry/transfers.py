@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, select
 
-from keyassay.registry.certificates import check_id, find, touch
+from keyassay.registry.certificates import check_id, find, remember, touch
 from keyassay.registry.errors import (
     CertificateStateError,
     InvalidError,
@@ -139,6 +139,7 @@ def accept(registry: Registry, actor: Actor, certificate_id: str, *, set_as_acti
         if transaction.execute(own).first() is not None:
             raise InvalidError("the certificate is registered in this account already")
         source = row["account_id"]
+        remember(transaction, row)
         touch(
             transaction,
             row,

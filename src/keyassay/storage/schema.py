@@ -146,6 +146,17 @@ ended_transfers = Table(
     Column("accepted_at", BigInteger, nullable=False),
 )
 
+#: certificates and authorities that were here and went (deleted, transferred): their keys still break others'
+former_certificates = Table(
+    "former_certificates",
+    METADATA,
+    _owner(),
+    Column("id", String(64), primary_key=True),
+    Column("der", LargeBinary, nullable=False),
+    Column("spki_digest", LargeBinary(32), nullable=False),
+    Column("left_at", BigInteger, nullable=False),
+)
+
 authorities = Table(
     "authorities",
     METADATA,
@@ -431,6 +442,18 @@ key_verdicts = Table(
     Column("findings", JSON),
 )
 
+#: what the comparison of all keys of an account says of a key: one finding of one check, as public facts
+fleet_verdicts = Table(
+    "fleet_verdicts",
+    METADATA,
+    _owner(),
+    Column("spki_digest", LargeBinary(32), primary_key=True),
+    Column("check_id", String(64), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("finding", JSON, nullable=False),
+    Column("stored_at", BigInteger, nullable=False),
+)
+
 #: revocation lists that operators uploaded or that were fetched from permitted hosts, the newest of each issuer
 revocation_lists = Table(
     "revocation_lists",
@@ -476,7 +499,8 @@ mitigation_actions = Table(
     Column("modified_at", BigInteger, nullable=False),
 )
 
-#: ``definitions`` are the actions as they were at the start; ``position`` how far the worker has come
+#: ``definitions`` are the actions as they were at the start; ``position`` how far the worker has come;
+#: ``audit_task_id`` is null where findings are named
 mitigation_tasks = Table(
     "mitigation_tasks",
     METADATA,
@@ -484,6 +508,7 @@ mitigation_tasks = Table(
     Column("id", String(128), primary_key=True),
     Column("status", String(12), nullable=False),
     Column("target", JSON, nullable=False),
+    Column("audit_task_id", String(40)),
     Column("mapping", JSON, nullable=False),
     Column("definitions", JSON, nullable=False),
     Column("token", String(64), nullable=False),
@@ -529,6 +554,6 @@ outbox = Table(
     Column("delivered_at", BigInteger),
     Column("error", Text),
     Column("execution", JSON),
-    Index("ix_outbox_due", "status", "due_at"),
+    Index("ix_outbox_due", "status", "target", "due_at"),
     Index("ix_outbox_account", "account_id", "status", "created_at", "id"),
 )

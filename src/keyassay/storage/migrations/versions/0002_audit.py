@@ -25,6 +25,27 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("spki_digest", name=op.f("pk_key_verdicts")),
     )
     op.create_table(
+        "fleet_verdicts",
+        sa.Column("account_id", sa.String(length=12), nullable=False),
+        sa.Column("spki_digest", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("check_id", sa.String(length=64), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("finding", sa.JSON(), nullable=False),
+        sa.Column("stored_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_fleet_verdicts_account_id")),
+        sa.PrimaryKeyConstraint("account_id", "spki_digest", "check_id", name=op.f("pk_fleet_verdicts")),
+    )
+    op.create_table(
+        "former_certificates",
+        sa.Column("account_id", sa.String(length=12), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("der", sa.LargeBinary(), nullable=False),
+        sa.Column("spki_digest", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("left_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_former_certificates_account_id")),
+        sa.PrimaryKeyConstraint("account_id", "id", name=op.f("pk_former_certificates")),
+    )
+    op.create_table(
         "audit_findings",
         sa.Column("account_id", sa.String(length=12), nullable=False),
         sa.Column("id", sa.String(length=128), nullable=False),
@@ -165,6 +186,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=128), nullable=False),
         sa.Column("status", sa.String(length=12), nullable=False),
         sa.Column("target", sa.JSON(), nullable=False),
+        sa.Column("audit_task_id", sa.String(length=40), nullable=True),
         sa.Column("mapping", sa.JSON(), nullable=False),
         sa.Column("definitions", sa.JSON(), nullable=False),
         sa.Column("token", sa.String(length=64), nullable=False),
@@ -198,7 +220,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.create_index("ix_outbox_account", ["account_id", "status", "created_at", "id"], unique=False)
-        batch_op.create_index("ix_outbox_due", ["status", "due_at"], unique=False)
+        batch_op.create_index("ix_outbox_due", ["status", "target", "due_at"], unique=False)
     op.create_table(
         "revocation_lists",
         sa.Column("account_id", sa.String(length=12), nullable=False),
