@@ -25,6 +25,7 @@ from keyassay.registry.errors import (
     NotFoundError,
     VersionsLimitError,
 )
+from keyassay.registry.lifecycle import Status
 from keyassay.registry.registry import Page, Registry
 from keyassay.registry.tags import remove_tags, set_tags
 from keyassay.storage import schema
@@ -358,12 +359,13 @@ def attach(registry: Registry, actor: Actor, name: str, arn: str) -> None:
     """Attach a policy to a certificate or a thing group; again is no error.
 
     Raises:
-        NotFoundError, InvalidError: no such policy or target.
+        NotFoundError, InvalidError: no such policy or target, or a certificate that is being transferred.
         LimitError: the target has as many as it may.
     """
     with registry.database.write(actor) as transaction:
         find(transaction.connection, actor.account_id, name)
         target = target_of(registry, transaction.connection, actor, arn)
+        _check_stays(transaction, target)
         mine = (_A.account_id == actor.account_id) & (_A.target == target)
         present = set(transaction.execute(select(_A.policy_name).where(mine)).scalars())
         if name in present:
@@ -375,6 +377,15 @@ def attach(registry: Registry, actor: Actor, name: str, arn: str) -> None:
         row = {"account_id": actor.account_id, "target": target, "policy_name": name, "attached_at": transaction.now}
         transaction.execute(schema.policy_attachments.insert().values(row))
         transaction.record("AttachPolicy", "policy", name, {"target": target})
+
+
+def _check_stays(transaction: Transaction, target: str) -> None:
+    """Refuse to attach to a certificate that is leaving: what is attached would stay behind."""
+    columns = schema.certificates.c
+    here = (columns.account_id == transaction.account_id) & (columns.id == target.removeprefix("cert/"))
+    leaving = select(columns.id).where(here, columns.status == Status.PENDING_TRANSFER.value)
+    if transaction.execute(leaving).first() is not None:
+        raise InvalidError("the certificate is being transferred to another account")
 
 
 def detach(registry: Registry, actor: Actor, name: str, arn: str) -> None:

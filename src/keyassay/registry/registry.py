@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, and_, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from keyassay.registry.errors import InvalidError
@@ -138,6 +138,17 @@ class Registry:
         rows = rows[:count]
         following = tuple(rows[-1][str(column.key)] for column in order) if more else None
         return Page(rows, self.tokens.make(scope, following) if following else None)
+
+
+def starting_with(connection: Connection, column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
+    """The condition that a text begins with a prefix, upper and lower case apart; an index answers it.
+
+    SQLite compares texts by their bytes, so that a range is exact; its LIKE knows no case. PostgreSQL's order depends
+    on the database, so that there LIKE is exact, and uses an index where the order is that of bytes.
+    """
+    if connection.dialect.name == "sqlite":
+        return and_(column >= prefix, column < prefix + "\U0010ffff")
+    return column.startswith(prefix, autoescape=True)
 
 
 def milliseconds(seconds: float) -> int:

@@ -18,7 +18,7 @@ from sqlalchemy import Select, and_, or_
 from sqlalchemy.sql.elements import ColumnElement
 
 _MAC_BYTES = 16
-_LONGEST = 1_024
+_LONGEST = 1_536  # a position with an attribute's value of 800 characters and a name fits
 
 Position = tuple[str | int, ...]
 
