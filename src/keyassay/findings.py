@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import gmpy2
 
-from keyassay.certificates.public_key import DsaPublicKey, EcPublicKey, PublicKey, RsaPublicKey
-from keyassay.keymath.curves import multiply, named_curve
+from keyassay.certificates.public_key import DsaPublicKey, EcPublicKey, OkpPublicKey, PublicKey, RsaPublicKey
+from keyassay.keymath.curves import multiply, named_curve, named_curves
+from keyassay.keymath.edwards import group_order, multiple_of_base, parameters
 
 if TYPE_CHECKING:
     from keyassay.certificates.item import Item
@@ -223,6 +224,91 @@ class DsaPrivateKey(Evidence):
 
     def secrets(self) -> Mapping[str, Value]:
         return {"x": int(self.x)}
+
+
+@dataclass(frozen=True)
+class NonceOfSigner(Evidence):
+    """A nonce k of a signer that is not in the run: kG has the x coordinate r, and d follows by one division.
+
+    ``z`` is the digest cut to the order's length.
+    """
+
+    curve: str
+    r: int
+    s: int
+    z: int
+    k: int
+
+    def proves(self, subject: PublicKey | Item) -> bool:  # noqa: ARG002  it speaks of the signer's key
+        curve = named_curve(self.curve)
+        if curve is None or not 0 < self.k < curve.order:
+            return False
+        point = multiply(curve, self.k, curve.base)
+        return point is not None and point[0] % curve.order == self.r
+
+    def describe(self) -> Mapping[str, Value]:
+        return {"proof": "nonce", "curve": self.curve, "r": self.r, "s": self.s}
+
+    def secrets(self) -> Mapping[str, Value]:
+        curve = named_curves()[self.curve]
+        d = (self.s * self.k - self.z) * gmpy2.invert(self.r, curve.order) % curve.order
+        return {"k": self.k, "issuer_private_key": int(d)}
+
+
+@dataclass(frozen=True)
+class EdwardsScalar(Evidence):
+    """The private scalar of an Ed25519 or Ed448 key: a with aB = A. Whoever has it signs as the owner of the seed does.
+
+    ``notes`` are public facts about how it was found, JSON values.
+    """
+
+    a: int
+    notes: Mapping[str, Value] = field(default_factory=dict)
+
+    def proves(self, subject: PublicKey | Item) -> bool:
+        return (
+            isinstance(subject, OkpPublicKey)
+            and 0 < self.a < group_order(subject.type)
+            and multiple_of_base(subject.type, self.a) == subject.encoded
+        )
+
+    def describe(self) -> Mapping[str, Value]:
+        return {"proof": "private scalar", **self.notes}
+
+    def secrets(self) -> Mapping[str, Value]:
+        return {"a": int(self.a)}
+
+    def steps(self, subject: PublicKey | Item) -> list[Step]:
+        assert isinstance(subject, OkpPublicKey)
+        p, a, d, x, y = parameters(subject.type)
+        size = len(subject.encoded)
+        command = f"""python3 -c '
+p, a, d, step, total, scalar = {p}, {a}, {d}, ({x}, {y}), (0, 1), {self.a}
+def add(one, other):
+    (x, y), (u, v) = one, other
+    t = d * x * u * y * v
+    return (x * v + y * u) * pow(1 + t, -1, p) % p, (y * v - a * x * u) * pow(1 - t, -1, p) % p
+while scalar:
+    if scalar & 1: total = add(total, step)
+    step, scalar = add(step, step), scalar >> 1
+print((total[1] | (total[0] & 1) << {8 * size - 1}).to_bytes({size}, "little").hex())'"""
+        return [
+            Step(f"The key is a point of {subject.type}: {subject.encoded.hex()}"),
+            Step(f"Its private scalar is a = {self.a:x}"),
+            Step("a times the base point is that point (prints it)", command),
+        ]
+
+
+def proof_of(key: EcPublicKey | DsaPublicKey | OkpPublicKey, d: int, notes: Mapping[str, Value]) -> Evidence | None:
+    """Proof that d is the private number (of Edwards curves the private scalar), or None; ``notes`` are public."""
+    found: Evidence
+    if isinstance(key, DsaPublicKey):
+        found = DsaPrivateKey(d, notes)
+    elif isinstance(key, OkpPublicKey):
+        found = EdwardsScalar(d, notes)
+    else:
+        found = EcPrivateKey(d, notes)
+    return found if d > 0 and found.proves(key) else None
 
 
 @dataclass(frozen=True)

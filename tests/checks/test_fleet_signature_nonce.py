@@ -12,8 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from keyassay.bulk.fleet import fleet_of
 from keyassay.certificates.public_key import OkpPublicKey
 from keyassay.checks import Context, check
-from keyassay.checks.fleet_signature_nonce import EdwardsScalar
-from keyassay.findings import EcPrivateKey, Profile, Verdict
+from keyassay.findings import EcPrivateKey, EdwardsScalar, Profile, Verdict
 from vectors_of_checks import cases_of
 
 
@@ -140,7 +139,7 @@ def test_too_many_rings_to_try_are_said(monkeypatch: pytest.MonkeyPatch) -> None
     (case,) = (
         one for one in cases_of("fleet-signature-nonce") if one.name == "nine issuers share nine nonces in a ring"
     )
-    monkeypatch.setattr("keyassay.checks.fleet_signature_nonce._RING_WORK", 3)
+    monkeypatch.setattr("keyassay.certificates.shared_nonces._RING_WORK", 3)
     fleet = fleet_of(case.items)
     assert dict(check("fleet-signature-nonce").find(fleet, Context(profile=Profile.FAST))) == {}
     (note,) = fleet.notes

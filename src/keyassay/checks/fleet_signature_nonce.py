@@ -34,20 +34,19 @@ deterministic nonces (RFC 6979) before making a new key.
 
 from __future__ import annotations
 
-import hashlib
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise, product
+from itertools import pairwise
 
 import gmpy2
 import numpy as np
 from numpy.typing import NDArray
 
 from keyassay.certificates.fleet import Fleet
-from keyassay.certificates.item import Item, Kind
-from keyassay.certificates.public_key import DsaPublicKey, EcPublicKey, OkpPublicKey, PublicKey
+from keyassay.certificates.item import Item
+from keyassay.certificates.public_key import DsaPublicKey, EcPublicKey
+from keyassay.certificates.shared_nonces import SharedNonces
 from keyassay.certificates.signatures import (
     ALGORITHMS,
     EDWARDS,
@@ -55,35 +54,31 @@ from keyassay.certificates.signatures import (
     EdwardsSignature,
     Signature,
     Signer,
-    may_sign,
     order_of,
     parse,
     parse_edwards,
-    verifies,
 )
+from keyassay.certificates.signers import Signers
 from keyassay.checks import Context, fleet_check
 from keyassay.findings import (
     Classification,
     Confidence,
-    DsaPrivateKey,
-    EcPrivateKey,
-    Evidence,
+    NonceOfSigner,
     Profile,
     Severity,
-    Step,
     Value,
     Verdict,
+    proof_of,
 )
 from keyassay.keymath import nonces
 from keyassay.keymath.curves import (
-    multiply,
     multiply_many,
     named_curve,
     named_curves,
     root,
     small_logarithm,
 )
-from keyassay.keymath.edwards import group_order, multiple_of_base, parameters
+from keyassay.keymath.edwards import group_order
 from keyassay.lists.lazy import lazy_table
 from keyassay.lists.tables import steps
 
@@ -97,102 +92,11 @@ MANY = 1_000
 _SHORT = 40
 #: signatures of one r, or of one pair of signers, that are compared with each other
 _MOST_EQUAL = 16
-#: keys of one name that an issuer may have
-_MOST_SIGNERS = 8
 #: bytes that one signature takes while the rules are tried
 _BYTES = 700
 _LOW = (1 << 64) - 1
 #: candidates that are confirmed together
 _AT_ONCE = 4_096
-#: signers in a ring of shared nonces: each doubles the signs to try, of half a millisecond each
-_LONGEST_RING = 8
-#: steps of searches, signatures verified and private keys tried for rings, in one run: at most half a minute
-_RING_WORK = 50_000
-
-
-@dataclass(frozen=True)
-class NonceOfSigner(Evidence):
-    """A nonce k of a signer that is not in the run: kG has the x coordinate r, and d follows by one division.
-
-    ``z`` is the digest cut to the order's length.
-    """
-
-    curve: str
-    r: int
-    s: int
-    z: int
-    k: int
-
-    def proves(self, subject: PublicKey | Item) -> bool:  # noqa: ARG002  it speaks of the signer's key
-        curve = named_curve(self.curve)
-        if curve is None or not 0 < self.k < curve.order:
-            return False
-        point = multiply(curve, self.k, curve.base)
-        return point is not None and point[0] % curve.order == self.r
-
-    def describe(self) -> Mapping[str, Value]:
-        return {"proof": "nonce", "curve": self.curve, "r": self.r, "s": self.s}
-
-    def secrets(self) -> Mapping[str, Value]:
-        curve = named_curves()[self.curve]
-        d = (self.s * self.k - self.z) * gmpy2.invert(self.r, curve.order) % curve.order
-        return {"k": self.k, "issuer_private_key": int(d)}
-
-
-@dataclass(frozen=True)
-class EdwardsScalar(Evidence):
-    """The private scalar of an Ed25519 or Ed448 key: a with aB = A. Whoever has it signs as the owner of the seed does.
-
-    ``notes`` are public facts about how it was found, JSON values.
-    """
-
-    a: int
-    notes: Mapping[str, Value] = field(default_factory=dict)
-
-    def proves(self, subject: PublicKey | Item) -> bool:
-        return (
-            isinstance(subject, OkpPublicKey)
-            and 0 < self.a < group_order(subject.type)
-            and multiple_of_base(subject.type, self.a) == subject.encoded
-        )
-
-    def describe(self) -> Mapping[str, Value]:
-        return {"proof": "private scalar", **self.notes}
-
-    def secrets(self) -> Mapping[str, Value]:
-        return {"a": int(self.a)}
-
-    def steps(self, subject: PublicKey | Item) -> list[Step]:
-        assert isinstance(subject, OkpPublicKey)
-        p, a, d, x, y = parameters(subject.type)
-        size = len(subject.encoded)
-        command = f"""python3 -c '
-p, a, d, step, total, scalar = {p}, {a}, {d}, ({x}, {y}), (0, 1), {self.a}
-def add(one, other):
-    (x, y), (u, v) = one, other
-    t = d * x * u * y * v
-    return (x * v + y * u) * pow(1 + t, -1, p) % p, (y * v - a * x * u) * pow(1 - t, -1, p) % p
-while scalar:
-    if scalar & 1: total = add(total, step)
-    step, scalar = add(step, step), scalar >> 1
-print((total[1] | (total[0] & 1) << {8 * size - 1}).to_bytes({size}, "little").hex())'"""
-        return [
-            Step(f"The key is a point of {subject.type}: {subject.encoded.hex()}"),
-            Step(f"Its private scalar is a = {self.a:x}"),
-            Step("a times the base point is that point (prints it)", command),
-        ]
-
-
-def _evidence(key: Signer, d: int, notes: Mapping[str, Value]) -> Evidence | None:
-    """Proof that d is the signer's private key, or None."""
-    found: Evidence
-    if isinstance(key, DsaPublicKey):
-        found = DsaPrivateKey(d, notes)
-    elif isinstance(key, OkpPublicKey):
-        found = EdwardsScalar(d, notes)
-    else:
-        found = EcPrivateKey(d, notes)
-    return found if d > 0 and found.proves(key) else None
 
 
 @dataclass
@@ -203,16 +107,13 @@ class _Run:
     owners: list[int] = field(default_factory=list)
     tails: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
-    signers_known: dict[tuple[bytes, bytes | None, str], list[tuple[int, Signer]]] = field(default_factory=dict)
     reported: set[tuple[int, str]] = field(default_factory=set)
     private_keys: dict[Signer, int] = field(default_factory=dict)
 
     @cached_property
-    def by_subject(self) -> tuple[NDArray[np.void], NDArray[np.intp]]:
-        """Digests of subjects, sorted, with ordinals."""
-        names = self.fleet.identities["subject"]
-        order = np.argsort(names, kind="stable")
-        return names[order], order
+    def signers(self) -> Signers:
+        """Who may have signed what."""
+        return Signers(self.fleet)
 
     def signature(self, place: int) -> Signature | None:
         """The signature in that row of the columns."""
@@ -221,41 +122,6 @@ class _Run:
     def of(self, ordinal: int) -> Signature | None:
         """The signature of an item."""
         return parse(self.fleet.item(ordinal), ordinal)
-
-    def signers(self, item: Item) -> list[tuple[int, Signer]]:
-        """Keys of the run that may have signed an item, with the ordinal of an item that holds each (-1: its own)."""
-        fields = item.signed
-        if fields is None:
-            return []
-        if item.kind is Kind.REQUEST or (fields.issuer == fields.subject and item.kind is Kind.CERTIFICATE):
-            key = item.key
-            if isinstance(key, EcPublicKey | DsaPublicKey | OkpPublicKey) and may_sign(fields.signature_algorithm, key):
-                return [(-1, key)]
-            return []
-        mark = (fields.issuer, fields.authority_key_identifier, fields.signature_algorithm)
-        if mark not in self.signers_known:
-            names, order = self.by_subject
-            name = np.array([hashlib.sha256(fields.issuer).digest()[:16]], dtype="S16")
-            begin, end = (int(np.searchsorted(names, name, side=side)[0]) for side in ("left", "right"))
-            found: list[tuple[int, Signer]] = []
-            for ordinal in sorted(order[begin : min(end, begin + 64)].tolist()):
-                other = self.fleet.item(ordinal)
-                if not isinstance(other.key, EcPublicKey | DsaPublicKey | OkpPublicKey) or other.signed is None:
-                    continue
-                if not may_sign(fields.signature_algorithm, other.key):
-                    continue
-                theirs = other.signed.subject_key_identifier
-                if mark[1] is not None and theirs is not None and theirs != mark[1]:
-                    continue
-                if len(found) < _MOST_SIGNERS and all(other.key != key for _, key in found):
-                    found.append((ordinal, other.key))
-            self.signers_known[mark] = found
-        return self.signers_known[mark]
-
-    def holders(self, ordinal: int) -> list[int]:
-        """All items that have the key of an item."""
-        mine = self.fleet.identities["spki"][ordinal]
-        return [int(one) for one in np.flatnonzero(self.fleet.identities["spki"] == mine)]
 
     def report(
         self, signature: AnySignature, holder: int, key: Signer, d: int, what: str, others: Sequence[int] = ()
@@ -267,12 +133,12 @@ class _Run:
         places: list[Value] = [
             f"{one.source}#{one.index}" for one in self.fleet.items(sorted({signature.ordinal, *others}))
         ]
-        evidence = _evidence(key, d, {"signatures": places, "cause": what})
+        evidence = proof_of(key, d, {"signatures": places, "cause": what})
         if evidence is None:
             return
         self.private_keys[key] = d
         message = f"its signatures give its private key away: {what}"
-        for one in self.holders(ordinal):
+        for one in self.signers.holders(ordinal):
             self.reported.add((one, what))
             yield one, Verdict(message, evidence)
 
@@ -281,12 +147,12 @@ class _Run:
     ) -> Iterator[tuple[int, Verdict]]:
         """Turn guesses of a nonce, by curve, into findings on the signer's items, or on the signed ones."""
         item = self.fleet.item(signature.ordinal)
-        signers = self.signers(item)
+        signers = self.signers.of(item)
         for holder, key in signers:
             if isinstance(key, EcPublicKey) and (order := order_of(key)) and signature.r < order:
                 for k in guesses.get(key.curve, ()):
                     d = signature.private(k, order)
-                    if _evidence(key, d, {}) is not None:
+                    if proof_of(key, d, {}) is not None:
                         yield from self.report(signature, holder, key, d, what, others)
                         return
         if signers:
@@ -322,7 +188,13 @@ class _Run:
 def fleet_signature_nonce(fleet: Fleet, context: Context) -> Iterator[tuple[int, Verdict]]:
     """Sort by r, look r up, compare r with public keys; then what one signer's signatures have in common."""
     run = _Run(fleet)
-    shared = _Shared(run)
+    shared = SharedNonces(
+        run.signers,
+        run.private_keys,
+        "fleet-signature-nonce",
+        run.report,
+        lambda key, d: proof_of(key, d, {}) is not None,
+    )
     for ordinal, item in _signed_with(fleet, ALGORITHMS):
         signature = parse(item, ordinal)
         if signature is not None:
@@ -341,7 +213,7 @@ def fleet_signature_nonce(fleet: Fleet, context: Context) -> Iterator[tuple[int,
             reason = f"rules among nonces: {len(run.owners):,} signatures, needs {needed / 1e9:.1f} GB"
             fleet.not_run("fleet-signature-nonce", f"not run: {reason}; raise --memory")
         elif rules:
-            yield from _rules(run)
+            yield from _rules(run, *run.signers.work_of(run.owners))
     yield from shared.solve()
 
 
@@ -353,6 +225,8 @@ def _signed_with(fleet: Fleet, algorithms: Iterable[str]) -> Iterator[tuple[int,
 
 
 # Equal r
+
+_Shared = SharedNonces[tuple[int, Verdict]]
 
 
 def _equal(run: _Run, column: NDArray[np.uint64], shared: _Shared) -> Iterator[tuple[int, Verdict]]:
@@ -368,7 +242,7 @@ def _equal(run: _Run, column: NDArray[np.uint64], shared: _Shared) -> Iterator[t
             makers: dict[object, list[Signature]] = {}
             for one in distinct:
                 item = run.fleet.item(one.ordinal)
-                signers = tuple(key for _, key in run.signers(item))
+                signers = tuple(key for _, key in run.signers.of(item))
                 makers.setdefault(signers or (item.signed.issuer if item.signed else b""), []).append(one)
             for made in makers.values():
                 # each with the next and with the first: of one nonce any two tell it
@@ -406,7 +280,7 @@ def _equal_edwards(run: _Run, shared: _Shared) -> Iterator[tuple[int, Verdict]]:
         holders: dict[Signer, int] = {}
         for ordinal, item in zip(ordinals, run.fleet.items(ordinals), strict=True):
             signature = parse_edwards(item, ordinal)
-            for holder, key in [] if signature is None else run.signers(item):
+            for holder, key in [] if signature is None else run.signers.of(item):
                 assert signature is not None
                 made = groups.setdefault(signature.r, {}).setdefault(key, {})
                 if len(made) < _MOST_EQUAL:
@@ -428,196 +302,6 @@ def _equal_edwards(run: _Run, shared: _Shared) -> Iterator[tuple[int, Verdict]]:
                 shared.add(next(iter(signatures.values())) for signatures in makers.values())
 
 
-# One nonce, several signers
-
-#: the group, and R in it
-_Nonce = tuple[object, object]
-
-
-@dataclass
-class _Shared:
-    """Signers and the nonces they share: a graph whose edges are signatures, k = u + t d."""
-
-    run: _Run
-    edges: dict[Signer, dict[_Nonce, AnySignature]] = field(default_factory=dict)
-    makers: dict[_Nonce, list[Signer]] = field(default_factory=dict)
-    holders: dict[Signer, int] = field(default_factory=dict)
-    count: int = 0
-    full: bool = False
-    work: int = 0
-
-    def add(self, signatures: Iterable[AnySignature]) -> None:
-        """Signatures with one nonce, each with another set of possible signers."""
-        for signature in list(signatures)[:_MOST_SIGNERS]:
-            for holder, key in self.run.signers(self.run.fleet.item(signature.ordinal)):
-                order = order_of(key)
-                r = signature.r
-                if not order or (isinstance(r, int) and (r >= order or signature.s % order == 0)):
-                    continue
-                if isinstance(key, DsaPublicKey):
-                    group: object = (key.p, key.q, key.g)
-                else:
-                    group = key.type if isinstance(key, OkpPublicKey) else key.curve
-                if (self.count + 1) * _BYTES > self.run.fleet.memory:
-                    reason = f"nonces of several signers: more than {self.count:,} signatures; raise --memory"
-                    if not self.full:
-                        self.run.fleet.not_run("fleet-signature-nonce", f"not all done: {reason}")
-                    self.full = True
-                    return
-                mine = self.edges.setdefault(key, {})
-                if (group, r) not in mine:
-                    mine[group, r] = signature
-                    self.makers.setdefault((group, r), []).append(key)
-                    self.holders.setdefault(key, signature.ordinal if holder < 0 else holder)
-                    self.count += 1
-
-    def solve(self) -> Iterator[tuple[int, Verdict]]:
-        """Follow shared nonces from the signers that are known, and from those in rings."""
-        known = self.run.private_keys
-        for key, holder in self.holders.items():
-            d = self.run.fleet.private_keys.get(holder)
-            if d is not None and key not in known and _evidence(key, d, {}) is not None:
-                known[key] = d
-        yield from self._follow([key for key in self.edges if key in known])
-        seen: dict[Signer, dict[_Nonce, AnySignature]] = {}
-        for key, signatures in self.edges.items():
-            for nonce in signatures:
-                if key in known:
-                    break
-                if self.work >= _RING_WORK:
-                    reason = "rings of signers who share nonces: too many to try all"
-                    self.run.fleet.not_run("fleet-signature-nonce", f"not all done: {reason}")
-                    return
-                ring = self._ring(seen, key, nonce)
-                if ring:
-                    yield from self._report(ring)
-                    yield from self._follow([one for one, _, _ in ring if one in known])
-
-    def _follow(self, starts: Iterable[Signer]) -> Iterator[tuple[int, Verdict]]:
-        """Every signer who shares a nonce with one whose private key is known, and so on."""
-        known = self.run.private_keys
-        waiting = deque(starts)
-        what = "a nonce shared with a signer whose private key is known"
-        while waiting:
-            key = waiting.popleft()
-            for nonce, signature in self.edges[key].items():
-                u, t = signature.line(key)
-                k = u + t * known[key]
-                for partner in self.makers[nonce]:
-                    if partner in known:
-                        continue
-                    theirs = self.edges[partner][nonce]
-                    order = order_of(partner)
-                    v, w = theirs.line(partner)
-                    for sign in _signs(partner):
-                        d = int((sign * k - v) * gmpy2.invert(w, order) % order) if w else 0
-                        yield from self.run.report(theirs, self.holders[partner], partner, d, what, [signature.ordinal])
-                        if partner in known:
-                            waiting.append(partner)
-                            break
-
-    def _ring(
-        self, seen: dict[Signer, dict[_Nonce, AnySignature]], key: Signer, nonce: _Nonce
-    ) -> list[tuple[Signer, _Nonce, Signer]]:
-        """The shortest ring that an edge closes with those seen before, which it then joins.
-
-        Edges of a ring are verified: one of several keys of a name may not have made a signature.
-
-        Returns:
-            (signer, nonce, the next signer) all around, or [].
-        """
-        while True:
-            path = self._path(seen, key, nonce)
-            if not path:
-                break
-            ring = [*path, (path[-1][2], nonce, key)]
-            wrong = [
-                (one, shared)
-                for left, shared, right in ring
-                for one in (left, right)
-                if not self._made(one, self.edges[one][shared])
-            ]
-            if not wrong:
-                return ring
-            for one, shared in wrong:
-                seen.get(one, {}).pop(shared, None)
-            if (key, nonce) in wrong:
-                return []
-        seen.setdefault(key, {})[nonce] = self.edges[key][nonce]
-        return []
-
-    def _path(
-        self, seen: dict[Signer, dict[_Nonce, AnySignature]], key: Signer, goal: _Nonce
-    ) -> list[tuple[Signer, _Nonce, Signer]]:
-        """The shortest way from a signer to one who shares a nonce, through edges seen before, or []."""
-        came: dict[Signer, tuple[Signer, _Nonce] | None] = {key: None}
-        level = [key]
-        for _ in range(_LONGEST_RING - 1):
-            following: list[Signer] = []
-            for one in level:
-                for nonce in seen.get(one, ()):
-                    for partner in self.makers[nonce]:
-                        self.work += 1
-                        if partner in came or nonce not in seen.get(partner, ()):
-                            continue
-                        came[partner] = (one, nonce)
-                        if goal in seen[partner]:
-                            return _way(came, partner)
-                        following.append(partner)
-            level = following
-        return []
-
-    def _made(self, key: Signer, signature: AnySignature) -> bool:
-        """Whether a signer made a signature: it verifies."""
-        self.work += 1
-        return verifies(key, signature)
-
-    def _report(self, ring: list[tuple[Signer, _Nonce, Signer]]) -> Iterator[tuple[int, Verdict]]:
-        """Findings on all signers of a ring: d' = (+-(u + t d) - u')/t' all around leads back to d."""
-        first = ring[0][0]
-        order = order_of(first)
-        links = []
-        for one, nonce, other in ring:
-            (u, t), (v, w) = self.edges[one][nonce].line(one), self.edges[other][nonce].line(other)
-            inverse = gmpy2.invert(w, order) if w else 0
-            links.append((t * inverse % order, u * inverse % order, v * inverse % order))
-        for signs in product(_signs(first), repeat=len(ring)):
-            self.work += 1
-            factor, rest = 1, 0
-            for sign, (slope, above, below) in zip(signs, links, strict=True):
-                factor, rest = sign * slope * factor % order, (sign * (slope * rest + above) - below) % order
-            if (1 - factor) % order == 0:
-                continue
-            d = int(rest * gmpy2.invert(1 - factor, order) % order)
-            if _evidence(first, d, {}) is None:
-                continue
-            number = _NUMBERS[len(ring)]
-            what = f"{number} signers share {number} nonces"
-            for sign, (one, nonce, _), (slope, above, below) in zip(signs, ring, links, strict=True):
-                signature = self.edges[one][nonce]
-                others = [self.edges[left][shared].ordinal for left, shared, right in ring for left in (left, right)]
-                yield from self.run.report(signature, self.holders[one], one, d, what, others)
-                d = int((sign * (slope * d + above) - below) % order)
-            return
-
-
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
-
-
-def _signs(key: Signer) -> tuple[int, ...]:
-    """What r leaves open: an x coordinate belongs to k and -k, a number modulo p and an Edwards point to k alone."""
-    return (1, -1) if isinstance(key, EcPublicKey) else (1,)
-
-
-def _way(came: Mapping[Signer, tuple[Signer, _Nonce] | None], end: Signer) -> list[tuple[Signer, _Nonce, Signer]]:
-    """The steps that a search took to its end, in order."""
-    steps = []
-    while (step := came[end]) is not None:
-        steps.append((step[0], step[1], end))
-        end = step[0]
-    return steps[::-1]
-
-
 def _repeated_nonces(one: Signature, other: Signature, order: int) -> list[int]:
     """Candidates for the nonce of two signatures with equal r by one signer."""
     return nonces.repeated((one.s, one.z(order)), (other.s, other.z(order)), order)
@@ -627,14 +311,14 @@ def _one_nonce(run: _Run, one: Signature, other: Signature) -> Iterator[tuple[in
     """The finding if one signer made both with one nonce."""
     what = "two signatures with one nonce"
     item, partner = run.fleet.item(one.ordinal), run.fleet.item(other.ordinal)
-    signers = run.signers(item)
+    signers = run.signers.of(item)
     for holder, key in signers:
         order = order_of(key)
         if not order or one.r >= order:
             continue
         for k in _repeated_nonces(one, other, order):
             yield from run.report(one, holder, key, one.private(k, order), what, [other.ordinal])
-    if signers or run.signers(partner) or one.dsa or item.signed is None or partner.signed is None:
+    if signers or run.signers.of(partner) or one.dsa or item.signed is None or partner.signed is None:
         return
     if item.signed.issuer == partner.signed.issuer:
         guesses = {
@@ -684,7 +368,7 @@ def _guessable(run: _Run, column: NDArray[np.uint64]) -> Iterator[tuple[int, Ver
         if size:
             continue
         signature = run.signature(place)
-        for holder, key in [] if signature is None else run.signers(run.fleet.item(signature.ordinal)):
+        for holder, key in [] if signature is None else run.signers.of(run.fleet.item(signature.ordinal)):
             if isinstance(key, DsaPublicKey) and order_of(key) and signature is not None:
                 for k in nonces.small_powers(key.p, key.q, key.g).get(signature.r, ()):
                     d = signature.private(k, key.q)
@@ -711,7 +395,7 @@ def _nonce_is_key(run: _Run, column: NDArray[np.uint64]) -> Iterator[tuple[int, 
         signature = run.signature(row)
         if signature is None:
             continue
-        for holder, key in run.signers(run.fleet.item(signature.ordinal)):
+        for holder, key in run.signers.of(run.fleet.item(signature.ordinal)):
             order = order_of(key)
             if not order:
                 continue
@@ -730,28 +414,12 @@ def _nonce_is_key(run: _Run, column: NDArray[np.uint64]) -> Iterator[tuple[int, 
 # Rules among the nonces of one signer
 
 
-def _rules(run: _Run) -> Iterator[tuple[int, Verdict]]:
+def _rules(
+    run: _Run, made: Mapping[tuple[int, Signer], list[Signature]], nobody: Sequence[Signature]
+) -> Iterator[tuple[int, Verdict]]:
     """K = z, and rules among successive nonces of one signer."""
-    known: dict[tuple[int, Signer], list[tuple[tuple[int, int], Signature]]] = {}
-    nobody: list[Signature] = []
-    for ordinal, item in zip(run.owners, run.fleet.items(run.owners), strict=True):
-        signature = parse(item, ordinal)
-        if signature is None:
-            continue
-        signers = [
-            (ordinal if holder < 0 else holder, key)
-            for holder, key in run.signers(item)
-            if (order := order_of(key)) and signature.r < order and signature.s < order
-        ]
-        fields = item.signed
-        for signer in signers[:4]:
-            when = (fields.not_before or 0, fields.serial_number or 0) if fields is not None else (0, 0)
-            known.setdefault(signer, []).append((when, signature))
-        if not signers and not signature.dsa:
-            nobody.append(signature)
     waiting: dict[str, list[_Candidate]] = {}
-    for (holder, key), dated in known.items():
-        signatures = [signature for _, signature in sorted(dated, key=lambda one: (one[0], one[1].ordinal))]
+    for (holder, key), signatures in made.items():
         candidates = _candidates(holder, key, signatures)
         if isinstance(key, DsaPublicKey):
             for candidate in candidates:

@@ -1,0 +1,105 @@
+"""Who signed what in a run: the keys that may have made a signature, and the signatures that a key may have made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keyassay.certificates.fleet import Fleet
+from keyassay.certificates.item import Item, Kind
+from keyassay.certificates.public_key import DsaPublicKey, EcPublicKey, OkpPublicKey
+from keyassay.certificates.signatures import Signature, Signer, may_sign, order_of, parse
+
+#: keys of one name that an issuer may have
+MOST_SIGNERS = 8
+#: keys to which one signature may belong
+_MOST_OWNERS = 4
+
+
+@dataclass
+class Signers:
+    """The signers of a run, by name and key identifier."""
+
+    fleet: Fleet
+    _known: dict[tuple[bytes, bytes | None, str], list[tuple[int, Signer]]] = field(default_factory=dict)
+
+    @cached_property
+    def _by_subject(self) -> tuple[NDArray[np.void], NDArray[np.intp]]:
+        """Digests of subjects, sorted, with ordinals."""
+        names = self.fleet.identities["subject"]
+        order = np.argsort(names, kind="stable")
+        return names[order], order
+
+    def of(self, item: Item) -> list[tuple[int, Signer]]:
+        """Keys of the run that may have signed an item, with the ordinal of an item that holds each (-1: its own)."""
+        fields = item.signed
+        if fields is None:
+            return []
+        if item.kind is Kind.REQUEST or (fields.issuer == fields.subject and item.kind is Kind.CERTIFICATE):
+            key = item.key
+            if isinstance(key, EcPublicKey | DsaPublicKey | OkpPublicKey) and may_sign(fields.signature_algorithm, key):
+                return [(-1, key)]
+            return []
+        mark = (fields.issuer, fields.authority_key_identifier, fields.signature_algorithm)
+        if mark not in self._known:
+            names, order = self._by_subject
+            name = np.array([hashlib.sha256(fields.issuer).digest()[:16]], dtype="S16")
+            begin, end = (int(np.searchsorted(names, name, side=side)[0]) for side in ("left", "right"))
+            found: list[tuple[int, Signer]] = []
+            for ordinal in sorted(order[begin : min(end, begin + 64)].tolist()):
+                other = self.fleet.item(ordinal)
+                if not isinstance(other.key, EcPublicKey | DsaPublicKey | OkpPublicKey) or other.signed is None:
+                    continue
+                if not may_sign(fields.signature_algorithm, other.key):
+                    continue
+                theirs = other.signed.subject_key_identifier
+                if mark[1] is not None and theirs is not None and theirs != mark[1]:
+                    continue
+                if len(found) < MOST_SIGNERS and all(other.key != key for _, key in found):
+                    found.append((ordinal, other.key))
+            self._known[mark] = found
+        return self._known[mark]
+
+    def holders(self, ordinal: int) -> list[int]:
+        """All items that have the key of an item."""
+        mine = self.fleet.identities["spki"][ordinal]
+        return [int(one) for one in np.flatnonzero(self.fleet.identities["spki"] == mine)]
+
+    def work_of(self, ordinals: Iterable[int]) -> tuple[dict[tuple[int, Signer], list[Signature]], list[Signature]]:
+        """ECDSA and DSA signatures by signer.
+
+        Args:
+            ordinals: signed items, rising.
+
+        Returns:
+            By (ordinal of an item that holds the key, the key): signatures in order of issue, those of whoever may
+            have made them. And ECDSA signatures of signers that are not in the run.
+        """
+        dated: dict[tuple[int, Signer], list[tuple[tuple[int, int], Signature]]] = {}
+        nobody: list[Signature] = []
+        rows = list(ordinals)
+        for ordinal, item in zip(rows, self.fleet.items(rows), strict=True):
+            signature = parse(item, ordinal)
+            if signature is None:
+                continue
+            signers = [
+                (ordinal if holder < 0 else holder, key)
+                for holder, key in self.of(item)
+                if (order := order_of(key)) and signature.r < order and signature.s < order
+            ]
+            fields = item.signed
+            for signer in signers[:_MOST_OWNERS]:
+                when = (fields.not_before or 0, fields.serial_number or 0) if fields is not None else (0, 0)
+                dated.setdefault(signer, []).append((when, signature))
+            if not signers and not signature.dsa:
+                nobody.append(signature)
+        made = {
+            signer: [signature for _, signature in sorted(all_of, key=lambda one: (one[0], one[1].ordinal))]
+            for signer, all_of in dated.items()
+        }
+        return made, nobody
