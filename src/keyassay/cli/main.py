@@ -34,6 +34,8 @@ COMMANDS = {
     "keys": "Who may sign requests to a registry.",
     "database": "Upgrade, check, back up, restore or move a registry's database.",
     "operations": "List the operations of the API that are supported.",
+    "register": "Register certificates of files.",
+    "import": "Take over certificates from AWS IoT or another registry.",
 }
 
 
@@ -50,7 +52,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's signature
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"keyassay.cli.{cmd_name}").command
+        module = "import_" if cmd_name == "import" else cmd_name  # a word of Python's
+        command: click.Command = importlib.import_module(f"keyassay.cli.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click's
