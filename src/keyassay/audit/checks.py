@@ -286,7 +286,9 @@ def resource_key(identifier: Mapping[str, Any]) -> str:
     if member == "policyVersionIdentifier":
         text = f"{_part(value, 'policyName')}:{_part(value, 'policyVersionId')}"
     elif member == "issuerCertificateIdentifier":
-        text = f"{_part(value, 'issuerId')}:{_part(value, 'issuerCertificateSerialNumber')}"
+        text = _part(value, "issuerId")  # names the certificate; serial numbers of more than 20 digits are left out
+    elif member in ("deviceCertificateId", "caCertificateId"):
+        text = str(value).removeprefix("0x").lower()  # AWS's model permits both forms
     else:
         text = str(value) if not isinstance(value, dict) else json.dumps(value, sort_keys=True)
     if len(member) + 1 + len(text) > _LONGEST_KEY:
