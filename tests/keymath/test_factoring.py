@@ -283,3 +283,27 @@ def test_products_by_trees_are_products(numbers: list[int]) -> None:
 def test_primes_below_are_all_primes() -> None:
     assert factoring.primes_below(1000).tolist() == [n for n in range(1000) if gmpy2.is_prime(n)]
     assert factoring.odd_primorial(1000) == gmpy2.primorial(999) // 2
+
+
+@given(rows=st.lists(st.lists(st.integers(0, 65535), min_size=3, max_size=3), min_size=1, max_size=4))
+def test_a_row_alone_has_the_digits_that_it_has_among_others(rows: list[list[int]]) -> None:
+    raw = np.array(rows, dtype="<u2")
+    alone = np.concatenate([factoring._balanced(raw[row : row + 1]) for row in range(len(raw))])
+    assert np.array_equal(alone, factoring._balanced(np.concatenate([raw, raw]))[: len(raw)])
+    values = [sum(int(digit) << (16 * place) for place, digit in enumerate(row)) for row in alone]
+    assert values == [int.from_bytes(row.tobytes(), "little") for row in raw]
+
+
+def test_one_key_is_sieved_alike_before_and_after_the_tables_are_made() -> None:
+    random = Random(8)
+    p = gmpy2.next_prime(random.getrandbits(508) | 3 << 510)
+    q = gmpy2.next_prime(p + (1 << 512 - 3))
+    n = mpz(p * q)
+    assert n.bit_length() == 1024
+    factoring._difference_table.cache_clear()
+    alone = list(factoring.known_difference([n], residues([n]), n.bit_length(), (2, 3)))
+    many = [n] * 64
+    assert len(list(factoring.known_difference(many, residues(many), n.bit_length(), (2, 3)))) == 64
+    assert factoring._difference_table.cache_info().currsize
+    assert list(factoring.known_difference([n], residues([n]), n.bit_length(), (2, 3))) == alone
+    assert alone == [(0, p, 3)]

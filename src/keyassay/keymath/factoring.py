@@ -175,6 +175,28 @@ def ratio_pairs(limit: int) -> tuple[tuple[int, int], ...]:
     )
 
 
+def _balanced(raw: NDArray[np.uint16]) -> NDArray[np.float64]:
+    """Digits of 16 bits, lowest first, as digits from -2^15 to 2^15 - 1; the highest one of a row stays."""
+    balanced = np.empty(raw.shape, dtype=np.float64)
+    if len(raw) == 1:  # a loop over numbers is ten times as fast as one over columns of one row
+        row, over = [], 0
+        for digit in raw[0, :-1].tolist():
+            value = digit + over
+            over = int(value >= 32768)
+            row.append(value - (over << 16))
+        balanced[0] = [*row, int(raw[0, -1]) + over]
+        return balanced
+    digits = raw.astype(np.int32)
+    carry = np.zeros(len(raw), dtype=np.int32)
+    for column in range(digits.shape[1]):
+        value = digits[:, column] + carry
+        carry = (value >= 32768).astype(np.int32)
+        if column == digits.shape[1] - 1:
+            carry[:] = 0
+        balanced[:, column] = value - (carry << 16)
+    return balanced
+
+
 def near_ratio(
     moduli: Sequence[mpz], scaled_roots: Sequence[mpz], pairs: tuple[tuple[int, int], ...]
 ) -> Iterator[tuple[int, int, int, int]]:
@@ -193,18 +215,10 @@ def near_ratio(
     size = (max(root.bit_length() for root in scaled_roots) + 31) // 16 * 2
     joined = b"".join([int(root).to_bytes(size, "little") for root in scaled_roots])
     raw = np.frombuffer(joined, dtype="<u2").reshape(len(moduli), -1)
-    digits = raw.astype(np.int32)
-    carry = np.zeros(len(moduli), dtype=np.int32)
-    balanced = np.empty(digits.shape, dtype=np.float64)
-    for column in range(digits.shape[1]):
-        value = digits[:, column] + carry
-        carry = (value >= 32768).astype(np.int32)
-        if column == digits.shape[1] - 1:
-            carry[:] = 0
-        balanced[:, column] = value - (carry << 16)
+    balanced = _balanced(raw)
     for start in range(0, len(pairs), _PAIRS_AT_ONCE):
         chosen = pairs[start : start + _PAIRS_AT_ONCE]
-        columns = _ratio_columns(digits.shape[1], chosen)
+        columns = _ratio_columns(raw.shape[1], chosen)
         for first in range(0, len(moduli), 512):
             sums = balanced[first : first + 512] @ columns
             near = np.abs(sums - np.rint(sums)) < 2.0**-25
@@ -264,7 +278,7 @@ def known_difference(
         if half - k < 1:
             continue
         distance = 1 << (half - k - 1)
-        few = len(moduli) < _FEW
+        few = len(moduli) < _FEW and not _difference_table.cache_info().currsize
         for first in range(0, len(moduli), _ROWS_AT_ONCE):
             rows = residues[first : first + _ROWS_AT_ONCE]
             passed: NDArray[np.uint64] | None = None
@@ -272,7 +286,7 @@ def known_difference(
                 if few:
                     chosen = _difference_rows(m, distance % m, rows[:, column])
                 else:
-                    chosen = np.take(_difference_table(m, distance % m), rows[:, column], axis=0)
+                    chosen = _difference_table(m, distance % m).take(rows[:, column], axis=0)
                 passed = chosen if passed is None else np.bitwise_and(passed, chosen, out=passed)
             assert passed is not None
             for row, t in _bits(passed):

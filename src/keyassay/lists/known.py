@@ -234,7 +234,12 @@ def published() -> KnownList:
 
 def folder() -> Path:
     """Where the user's lists are (XDG)."""
-    return data_folder() / "known"
+    return _known_in(data_folder())
+
+
+@cache
+def _known_in(data: Path) -> Path:
+    return data / "known"
 
 
 def _pack(listed: KnownList) -> bytes:

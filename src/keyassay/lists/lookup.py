@@ -79,7 +79,13 @@ def cache_folder() -> Path:
 
 def data_folder() -> Path:
     """The user's data folder for keyassay (XDG)."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "keyassay"
+    return _data_folder(os.environ.get("XDG_DATA_HOME"), os.environ.get("HOME"))
+
+
+@cache
+def _data_folder(xdg: str | None, _home: str | None) -> Path:
+    """Asked for several times a key by the checks, and paths take their time."""
+    return Path(xdg or Path.home() / ".local" / "share") / "keyassay"
 
 
 def blocks_folder(kind: str) -> Path | None:
