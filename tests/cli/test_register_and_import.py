@@ -94,7 +94,8 @@ def test_import_from_aws_as_moto_plays_it(keyassay, tmp_path: Path, monkeypatch:
         for one, status in zip(devices, ("ACTIVE", "INACTIVE", "REVOKED"), strict=True):
             there.register_certificate_without_ca(certificatePem=one.pem, status=status)
         where = ["--endpoint-url", server.addresses[0], "--aws-profile", "ours", "--region", "us-east-1"]
-        done = keyassay("import", "aws", "--source-region", "eu-west-1", *where)
-        assert (done.code, done.out) == (0, "3 certificates imported\n")
+        # moto does not know ListCACertificates
+        done = keyassay("import", "aws", "--source-region", "eu-west-1", "--without-cas", *where)
+        assert (done.code, done.out, done.err) == (0, "3 certificates imported\n", "")
         imported = {row["id"]: row["status"] for row in certificates.listed(server.registry, A).rows}
         assert imported == {devices[0].id: "ACTIVE", devices[1].id: "INACTIVE", devices[2].id: "REVOKED"}
