@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,7 +23,7 @@ from keyassay.bulk.deep import examine_deeply
 from keyassay.certificates.public_key import RsaPublicKey
 from keyassay.checks import Context, check
 from keyassay.findings import Profile
-from keyassay.keymath import coppersmith, factoring, residues, roca
+from keyassay.keymath import coppersmith, ecm, factoring, residues, roca, smooth
 from keyassay.keymath import small_exponent as small
 from keyassay.keymath.subprimes import shared_subprimes
 
@@ -123,6 +124,61 @@ def roca_class(size: int) -> Iterator[Row]:
     a_class = spent / search.plan.leaves_per_root
     yield "one class", a_class, f"{a_class * 1e9:.0f} ns, {note}"
     yield "all classes", spent * search.roots, f"{spent * search.roots / 3_600:.3g} CPU hours"
+
+
+@attack
+def smooth_neighbour(size: int) -> Iterator[Row]:
+    """p - 1 and p + 1 on a sound key, to their ends; stage 2 beside the textbook's, one power a prime."""
+    n = prime(size // 2) * prime(size // 2)
+    search = smooth.PowerSearch(n)
+    for bits, width in ((16, 2_310), (20, 30_030)):
+        started = time.process_time()
+        assert search.stage_one(1 << bits, quiet) is None
+        middle = time.process_time()
+        assert search.stage_two(width, quiet) is None
+        ended = time.process_time()
+        reach = width * len(smooth.coprime_residues(width))
+        yield f"p - 1 to 2^{bits}", middle - started, "stage 1"
+        primes = factoring.primes_below(1 << 22)
+        gaps = primes[-20_000:] - primes[-20_001:-1]
+        table = [gmpy2.powmod(search.power, gap, n) for gap in range(int(gaps.max()) + 1)]
+        began, power, running = time.process_time(), gmpy2.mpz(search.power), gmpy2.mpz(1)
+        for gap in gaps.tolist():
+            power = power * table[gap] % n
+            running = running * (power - 1) % n
+        # primes below x: x/(log x - 1.08)
+        textbook = (time.process_time() - began) / len(gaps) * reach / (math.log(reach) - 1.08)
+        note = f"one prime to {reach:,}; {(ended - middle) / textbook:.3f} of the textbook's time"
+        yield f"p - 1, stage 2, D = {width:,}", ended - middle, note
+    started = time.process_time()
+    assert smooth.p_plus_1(n, smooth.SEEDS[0], 1 << 16, 6_930, quiet) is None
+    yield "p + 1 to 2^16, one seed", time.process_time() - started, "both stages"
+
+
+@attack
+def curves(size: int) -> Iterator[Row]:
+    """One curve of each level on a sound key."""
+    n = prime(size // 2) * prime(size // 2)
+    for bound, width in ((500, 630), (2_000, 2_310), (11_000, 6_930), (50_000, 30_030)):
+        level = ecm.Level(bound, width)
+        ecm.multiplier(bound)
+        spent = seconds(lambda level=level: ecm.factor_by_curve(n, 9, level, lambda: None))
+        reach = width * len(smooth.coprime_residues(width)) // 2
+        yield f"a curve to {bound:,}", spent, f"one prime to {reach:,}"
+
+
+@attack
+def ratios(size: int) -> Iterator[Row]:
+    """The deep steps of rsa-close-primes on a sound key."""
+    key = RsaPublicKey(prime(size // 2) * prime(size // 2), 65537)
+    findings, reports = examine_deeply(key, [check("rsa-close-primes")], Context(profile=Profile.DEEP), 60.0)
+    assert not findings
+    for report in reports:
+        yield report.step, report.seconds, f"{report.outcome.value}, {report.detail}"
+
+
+def quiet(_done: int, _total: int, _unit: str) -> None:
+    """No reports."""
 
 
 @attack

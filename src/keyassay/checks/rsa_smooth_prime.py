@@ -13,9 +13,10 @@ once, powers of other numbers part them.
 
 Cost: seconds a key, see below; nothing in fast and standard.
 
-Profiles: deep only. Seconds at 1024, 2048 and 4096 bits: p - 1 to 2^16 and one prime to 1.1 million 0.1, 0.4, 1;
-p + 1 to 2^16 and 5 million, one seed 0.3, 0.8, 3; p - 1 to 2^20 and one prime to 170 million 1, 3, 10. With more time
-the other seed, p + 1 to 2^20, and p - 1 to 2^24.
+Profiles: deep only. Seconds at 1024, 2048 and 4096 bits on a busy machine: p - 1 to 2^16 and one prime to 1.1 million
+0.25, 0.5, 1.6; p + 1 to 2^16 and 5 million, one seed 0.5, 1, 4.5; p - 1 on to 2^20 and one prime to 170 million 1.7,
+3.6, 13. With more time the other seed, p + 1 to 2^20, and p - 1 to 2^24. A step that runs out of time has tried all
+below the bound that its report names.
 
 Mistakes: none: a finding carries a factor of N.
 
