@@ -1,0 +1,170 @@
+"""One step of a task, inside a transaction: it changes the registry, or does nothing where that is done already.
+
+A step that fails leaves nothing behind. Whatever it did, it can be done again without harm.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from keyassay.mitigation.actions import ActionType
+from keyassay.mitigation.plan import Step
+from keyassay.registry import authorities, certificates, documents, errors, memberships, policies, principals
+from keyassay.registry.errors import InvalidError, NotFoundError, RegistryError
+from keyassay.registry.lifecycle import Status
+from keyassay.registry.registry import Registry
+from keyassay.storage import outbox, schema
+from keyassay.storage.database import Transaction
+
+OPERATION = "StartAuditMitigationActionsTask"
+
+#: the policy document that permits nothing
+BLANK_POLICY = json.dumps({"Version": "2012-10-17", "Statement": []})
+
+#: what an execution that failed is called; the first kind that fits
+_CODES: tuple[tuple[type[RegistryError], str], ...] = (
+    (errors.NotFoundError, "RESOURCE_NOT_FOUND"),
+    (errors.CertificateStateError, "CERTIFICATE_STATE"),
+    (errors.VersionsLimitError, "VERSIONS_LIMIT_EXCEEDED"),
+    (errors.LimitError, "LIMIT_EXCEEDED"),
+    (errors.RegistryError, "INVALID_REQUEST"),
+)
+NOT_DELIVERED = "NOT_DELIVERED"
+INTERNAL = "INTERNAL_FAILURE"
+
+_F = schema.audit_findings.c
+_R = schema.audit_related.c
+#: related resources that stand in a finding
+RELATED_SHOWN = 10
+
+
+def error_code(error: RegistryError) -> str:
+    """What an error is called in an execution's ``errorCode``."""
+    return next(code for kind, code in _CODES if isinstance(error, kind))
+
+
+def carry_out(registry: Registry, transaction: Transaction, task_id: str, step: Step) -> bool:
+    """Do a step; true if it is done, false if a delivery has to be waited for.
+
+    Args:
+        registry: where.
+        transaction: of the account.
+        task_id: of the mitigation task, for the delivery's sake.
+        step: what to do.
+
+    Raises:
+        RegistryError: it cannot be done.
+    """
+    settings = step.action.settings
+    match step.action.type:
+        case ActionType.UPDATE_DEVICE_CERTIFICATE:
+            for certificate_id in _certificates(step):
+                _deactivate(transaction, certificate_id)
+        case ActionType.UPDATE_CA_CERTIFICATE:
+            authorities.deactivate(transaction, OPERATION, _named(step, "caCertificateId"))
+        case ActionType.ADD_THINGS_TO_THING_GROUP:
+            _add_things(registry, transaction, step)
+        case ActionType.REPLACE_DEFAULT_POLICY_VERSION:
+            _replace_policy(registry, transaction, _named(step, "policyVersionIdentifier"))
+        case ActionType.ENABLE_IOT_LOGGING:
+            documents.change_logging(
+                transaction,
+                OPERATION,
+                role_arn=settings["roleArnForLogging"],
+                default_level=settings["logLevel"],
+                disable_all=False,
+            )
+        case ActionType.PUBLISH_FINDING_TO_SNS:
+            body = finding_document(transaction.connection, transaction.account_id, step.finding.id)
+            execution = {"task_id": task_id, "finding_id": step.finding.id, "position": step.position}
+            outbox.put(transaction, settings["topicArn"], outbox.FINDING, body, execution)
+            return False
+    return True
+
+
+def _named(step: Step, member: str) -> Any:
+    if member not in step.finding.resource:
+        raise InvalidError(f"the finding names no {member}")
+    return step.finding.resource[member]
+
+
+def _certificates(step: Step) -> tuple[str, ...]:
+    if not step.finding.certificates:
+        raise NotFoundError("the finding names no device certificate")
+    return step.finding.certificates
+
+
+def _deactivate(transaction: Transaction, certificate_id: str) -> None:
+    """Make a certificate INACTIVE; a revoked one, which may connect even less, is left as it is."""
+    row = certificates.find(transaction.connection, transaction.account_id, certificate_id)
+    if row["status"] != Status.REVOKED.value:
+        certificates.change_status(transaction, OPERATION, certificate_id, Status.INACTIVE)
+
+
+def _add_things(registry: Registry, transaction: Transaction, step: Step) -> None:
+    settings = step.action.settings
+    names: list[str] = []
+    for certificate_id in _certificates(step):
+        certificates.find(transaction.connection, transaction.account_id, certificate_id)
+        names += principals.things_of(transaction.connection, transaction.account_id, certificate_id)
+    memberships.add_to_groups(
+        registry,
+        transaction,
+        names,
+        settings["thingGroupNames"],
+        override_dynamic_groups=bool(settings.get("overrideDynamicGroups")),
+        operation=OPERATION,
+    )
+
+
+def _replace_policy(registry: Registry, transaction: Transaction, identifier: Mapping[str, str]) -> None:
+    """Put a blank version in force, in the place of the version that was found and of no other."""
+    name = identifier["policyName"]
+    policy = policies.find(transaction.connection, transaction.account_id, name)
+    columns = schema.policy_versions.c
+    present = (
+        (columns.account_id == transaction.account_id)
+        & (columns.policy_name == name)
+        & (columns.version == policy["default_version"])
+    )
+    if transaction.execute(select(columns.document).where(present)).scalar() == BLANK_POLICY:
+        return
+    if str(policy["default_version"]) != identifier["policyVersionId"]:
+        raise InvalidError(
+            f"the default version of the policy is {policy['default_version']} now,"
+            f" and the finding is about version {identifier['policyVersionId']}"
+        )
+    policies.add_version(registry, transaction, OPERATION, name, BLANK_POLICY, set_as_default=True)
+
+
+def finding_document(connection: Connection, account_id: str, finding_id: str) -> dict[str, Any]:
+    """A finding as the API's JSON has it (times are seconds since 1970), and the account.
+
+    Raises:
+        NotFoundError: there is none of that id.
+    """
+    row = connection.execute(
+        select(schema.audit_findings).where(_F.account_id == account_id, _F.id == finding_id)
+    ).first()
+    if row is None:
+        raise NotFoundError("there is no such audit finding")
+    query = select(_R.resource).where(_R.account_id == account_id, _R.finding_id == finding_id)
+    related = list(connection.execute(query.order_by(_R.number).limit(RELATED_SHOWN)).scalars())
+    return {
+        "accountId": account_id,
+        "findingId": row.id,
+        "taskId": row.task_id,
+        "checkName": row.check_name,
+        "taskStartTime": row.task_started_at / 1000,
+        "findingTime": row.found_at / 1000,
+        "severity": row.severity,
+        "nonCompliantResource": {"resourceType": row.resource_type, "resourceIdentifier": row.resource},
+        "relatedResources": related,
+        "reasonForNonCompliance": row.reason,
+        "reasonForNonComplianceCode": row.reason_code,
+        "isSuppressed": row.suppressed,
+    }
