@@ -39,8 +39,8 @@ from keyassay.findings import Classification, Confidence, Factor, Profile, Sever
 from keyassay.keymath.ecm import Level, factor_by_curve, sigma_of
 from keyassay.keymath.factoring import least_prime_factor, odd_primorial, with_common_factor
 
-#: Profile deep: stage, CPU seconds of a curve at 2048 bits, curves, bounds. As many curves as find three of five
-#: factors of 40, 56, 64 and 80 bits, at least.
+#: Profile deep: stage, CPU seconds of a curve at 2048 bits, curves, bounds. Levels are about right for
+#: factors of 40, 52, 64 and 80 bits, of which they find more than half.
 CURVES = (
     (4, 0.04, 40, Level(500, 630)),
     (5, 0.11, 60, Level(2_000, 2_310)),
