@@ -29,12 +29,14 @@ COMMANDS = {
     "checks": "List the checks, or explain one.",
     "prove": "Show every step of the proof for one file.",
     "lists": "See, build, verify and search the lists of weak keys.",
+    "seeds": "Search for keys that were made from a guessable seed.",
     "serve": "Run the registry behind AWS IoT's API.",
     "accounts": "The accounts of a registry.",
     "keys": "Who may sign requests to a registry.",
     "database": "Upgrade, check, back up, restore or move a registry's database.",
     "operations": "List the operations of the API that are supported.",
     "register": "Register certificates of files.",
+    "audit": "Audit a registry: run, look at findings, suppress.",
     "import": "Take over certificates from AWS IoT or another registry.",
 }
 
