@@ -30,6 +30,7 @@ from keyassay.registry.registry import Registry
 from keyassay.server.observing import Observer
 from keyassay.server.opening import first_account, open_registry
 from keyassay.server.settings import Address, Settings
+from keyassay.server.working import Workers, workers_of
 
 #: seconds that a looked-up access key is trusted: how long a deactivated one may still sign
 KEY_SECONDS = 0.5
@@ -229,6 +230,7 @@ class Server:
             threads=settings.threads,
             observe=self.observer,
         )
+        self.workers = Workers(workers_of(settings, self.registry, log))
         self._front = Front(self.api, self.registry)
         config = uvicorn.Config(
             self._front,
@@ -267,6 +269,7 @@ class Server:
             where = f"http://{Address(self.settings.metrics.host, self.observer.metrics_port)}/metrics"
             self._log.info("metrics", address=where)
         self._log.info("listening", addresses=self.addresses, region=self.settings.region)
+        self.workers.start()
         try:
             self._loop.run(self._sockets)
         finally:
@@ -275,6 +278,7 @@ class Server:
 
     def close(self) -> None:
         """Give everything back."""
+        self.workers.stop()
         self.observer.close()
         self.api.close()
         for one in self._sockets:
