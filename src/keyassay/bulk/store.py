@@ -56,6 +56,14 @@ _KINDS = [
 ]
 
 
+class DamagedStoreError(KeyassayError):
+    """A file of a store is not as it was written."""
+
+
+class BusyStoreError(KeyassayError):
+    """Another run has the store."""
+
+
 def _octets(number: int) -> bytes:
     return number.to_bytes((number.bit_length() + 7) // 8, "big")
 
@@ -99,7 +107,7 @@ class Segment:
         self._products = parts[5]
 
     def _damaged(self, why: str) -> KeyassayError:
-        return KeyassayError(
+        return DamagedStoreError(
             f"the store's file {str(self.path)!r} is damaged: {why}",
             "restore it from a backup, or move it away: the keys of that run are then no longer compared",
         )
@@ -162,7 +170,7 @@ class Store(EarlierKeys):
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise KeyassayError(
+            raise BusyStoreError(
                 f"the store {str(self.folder)!r} is in use by another run", "wait for its end"
             ) from None
         self._lock.seek(0)
@@ -244,6 +252,29 @@ class Store(EarlierKeys):
             segment, row = self._position(number)
             return self.segments[segment].place(int(self.segments[segment].moduli["item"][row]))
         raise KeyError(modulus)
+
+    def divided_by(self, factors: Sequence[int]) -> Iterator[tuple[int, int, Earlier]]:
+        """Moduli that have a part in any of some factors.
+
+        Args:
+            factors: numbers above 1.
+
+        Yields:
+            The modulus, what it has in common with the product of all factors, and where its first item came from.
+        """
+        if not factors:
+            return
+        whole = product([mpz(factor) for factor in factors])
+        for segment in self.segments:
+            for block in range(segment.blocks):
+                common = gmpy2.gcd(segment.product(block) % whole, whole)
+                if common == 1:
+                    continue
+                for row in range(block * BLOCK, min((block + 1) * BLOCK, len(segment.moduli))):
+                    modulus = mpz.from_bytes(segment.modulus(row), "big")
+                    part = gmpy2.gcd(modulus, common)
+                    if part > 1:
+                        yield int(modulus), int(part), segment.place(int(segment.moduli["item"][row]))
 
     # Adding
 

@@ -1,0 +1,170 @@
+"""Keys of an account are compared with each other, once each, and with those that have gone; nothing is missed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import gmpy2
+import pytest
+
+import fleet_keys
+import weak_devices
+from keyassay.audit import fleet_search
+from keyassay.audit.fleet_search import REPEATED_KEY, SHARED_PRIME, Search
+from keyassay.bulk.store import Store
+from keyassay.registry import certificates
+from keyassay.registry.registry import Registry
+from two_accounts import A, B
+
+
+@cache
+def prime(number: int) -> int:
+    return int(gmpy2.next_prime((3 << 1022) + gmpy2.mpz_random(gmpy2.random_state(number), 1 << 1000)))
+
+
+@cache
+def device(first: int, second: int, serial: int = 1) -> fleet_keys.Signed:
+    key = weak_devices.rsa_of(prime(first), prime(second))
+    return fleet_keys.device(f"device {first} {second} {serial}", key=key, serial=serial)
+
+
+def register(registry: Registry, *devices: fleet_keys.Signed, actor: Any = A) -> None:
+    for one in devices:
+        certificates.register_without_authority(registry, actor, one.pem, status="ACTIVE")
+
+
+@pytest.fixture
+def search(database_url: str, tmp_path: Path) -> Search:
+    return Search(database_url, A.account_id, tmp_path / "fleet")
+
+
+def found(registry: Registry, rows: Any, check: str, account_id: str = A.account_id) -> dict[str, dict[str, Any]]:
+    """Findings of a fleet check by certificate id."""
+    by_key = {
+        row["spki_digest"]: row["finding"] for row in rows.all("fleet_verdicts", account_id=account_id, check_id=check)
+    }
+    held = rows.all("certificates", account_id=account_id)
+    return {row["id"]: by_key[row["spki_digest"]] for row in held if row["spki_digest"] in by_key}
+
+
+def test_shared_primes_and_repeated_keys_are_found(registry: Registry, rows: Any, search: Search) -> None:
+    left, right, alone, twin = device(1, 2), device(1, 3), device(4, 5), device(4, 5, serial=2)
+    register(registry, left, right, alone, twin)
+    assert fleet_search.compare(registry.database, search) == 4
+    shared = found(registry, rows, SHARED_PRIME)
+    assert set(shared) == {left.id, right.id}
+    assert shared[left.id]["class"] == "broken"
+    assert f"with certificate {right.id}" in shared[left.id]["message"]
+    assert "#" not in shared[left.id]["message"]
+    secrets = [f"{prime(number):x}" for number in (1, 2, 3)]
+    assert not any(secret in str(row["finding"]) for secret in secrets for row in rows.all("fleet_verdicts"))
+    repeated = found(registry, rows, REPEATED_KEY)
+    assert set(repeated) == {alone.id, twin.id}
+    assert repeated[alone.id]["class"] == "weak"
+    partners = [one["sha256"] for one in repeated[alone.id]["evidence"]["partners"]]
+    assert sorted(partners) == sorted([alone.id, twin.id])
+
+
+def test_new_keys_are_compared_with_old_ones_which_they_break(registry: Registry, rows: Any, search: Search) -> None:
+    old, other, sound = device(1, 2), device(6, 7), device(8, 9)
+    register(registry, old, other, sound)
+    assert fleet_search.compare(registry.database, search) == 3
+    assert not rows.all("fleet_verdicts")
+    new = device(2, 6)  # breaks both at once
+    register(registry, new)
+    assert fleet_search.compare(registry.database, search) == 1
+    shared = found(registry, rows, SHARED_PRIME)
+    assert set(shared) == {old.id, other.id, new.id}
+    assert f"with certificate {new.id}" in shared[old.id]["message"]
+    assert not fleet_search.is_needed(registry.database, search)
+
+
+def test_deleted_keys_still_break_new_ones(registry: Registry, rows: Any, search: Search) -> None:
+    gone = device(1, 2)
+    register(registry, gone)
+    certificates.set_status(registry, A, gone.id, "INACTIVE")
+    certificates.remove(registry, A, gone.id)
+    new = device(2, 3)
+    register(registry, new)
+    fleet_search.compare(registry.database, search)
+    shared = found(registry, rows, SHARED_PRIME)
+    assert set(shared) == {new.id}
+    assert f"with former certificate {gone.id}" in shared[new.id]["message"]
+
+
+def test_accounts_are_compared_apart(registry: Registry, rows: Any, search: Search) -> None:
+    register(registry, device(1, 2))
+    register(registry, device(1, 3), actor=B)
+    for account_id in (A.account_id, B.account_id):
+        fleet_search.compare(registry.database, Search(search.database, account_id, search.folder))
+    assert not rows.all("fleet_verdicts")
+
+
+def test_a_lost_or_damaged_store_is_made_again(registry: Registry, rows: Any, search: Search) -> None:
+    register(registry, device(1, 2), device(4, 5))
+    fleet_search.compare(registry.database, search)
+    (segment,) = search.store.glob("segment-*.keys")
+    data = bytearray(segment.read_bytes())
+    data[-1] ^= 1
+    segment.write_bytes(data)
+    register(registry, device(1, 3))
+    assert fleet_search.is_needed(registry.database, search)
+    assert fleet_search.compare(registry.database, search) == 3
+    assert len(found(registry, rows, SHARED_PRIME)) == 2
+
+
+def test_a_search_that_dies_before_its_keys_are_stored_is_repeated(
+    registry: Registry, rows: Any, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(registry, device(1, 2), device(1, 3))
+
+    def dies(*_given: Any) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "write", dies)
+        with pytest.raises(SystemExit):
+            fleet_search.compare(registry.database, search)
+    assert len(rows.all("fleet_verdicts")) == 2
+    assert fleet_search.compare(registry.database, search) == 2
+    assert len(rows.all("fleet_verdicts")) == 2
+
+
+def test_the_search_has_a_process_of_its_own(registry: Registry, rows: Any, search: Search) -> None:
+    register(registry, device(1, 2), device(1, 3))
+    assert fleet_search.run(registry.database, search, lambda: True)
+    assert len(rows.all("fleet_verdicts")) == 2
+    register(registry, device(4, 5))
+    assert not fleet_search.run(registry.database, search, lambda: False)
+    assert fleet_search.run(registry.database, search, lambda: True)
+
+
+def test_a_search_that_fails_says_why(registry: Registry, database_url: str, tmp_path: Path) -> None:
+    register(registry, device(1, 2), device(4, 5))
+    search = Search(database_url, A.account_id, tmp_path / "fleet", memory=1)
+    with pytest.raises(fleet_search.SearchError, match="memory"):
+        fleet_search.run(registry.database, search, lambda: True)
+
+
+def test_the_process_ends_with_its_parent(search: Search, registry: Registry) -> None:
+    store = Store(search.store)  # keeps it waiting for nothing: it would say "in use" and end by itself
+    store.close()
+    program = (
+        "import threading, time\n"
+        "from keyassay.audit import fleet_search\n"
+        "fleet_search.compare = lambda *_: time.sleep(600)\n"
+        "fleet_search.main()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        child.stdin.write(search.as_line().encode() + b"\n")
+        child.stdin.flush()
+        time.sleep(0.2)
+        assert child.poll() is None
+        child.stdin.close()
+        assert child.wait(60) == 4
