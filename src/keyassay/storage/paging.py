@@ -18,7 +18,8 @@ from sqlalchemy import Select, and_, or_
 from sqlalchemy.sql.elements import ColumnElement
 
 _MAC_BYTES = 16
-_LONGEST = 1_536  # a position with an attribute's value of 800 characters and a name fits
+# a position of the longest key of a resource (400 characters of four bytes), a check and a reason code fits
+_LONGEST = 3_072
 
 Position = tuple[str | int, ...]
 
@@ -44,7 +45,7 @@ class Tokens:
             scope: account, operation, filters: what the token is good for.
             position: values of the ordering columns in the last row of the page.
         """
-        body = json.dumps(position, separators=(",", ":")).encode()
+        body = json.dumps(position, separators=(",", ":"), ensure_ascii=False).encode()
         return base64.b64encode(self._mac(scope, body) + body).decode()
 
     def read(self, scope: Sequence[object], token: str) -> Position:
