@@ -114,6 +114,7 @@ class Plan:
             now=self.now,
             key_count=self.expected,
             walk_follows=self.walks,
+            budget=min(self.settings.budget, self.settings.total_budget or self.settings.budget),
         )
 
     def context_for(self, one: Check[Any], *, alone: bool = False) -> Context:

@@ -62,7 +62,10 @@ class Signature:
 
     def line(self, key: Signer) -> tuple[int, int]:
         """(u, t) with k = u + t d modulo the order."""
-        order = order_of(key)
+        return self.line_modulo(order_of(key))
+
+    def line_modulo(self, order: int) -> tuple[int, int]:
+        """The line for a group of that order."""
         inverse = gmpy2.invert(self.s, order)
         return int(self.z(order) * inverse % order), int(self.r * inverse % order)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,20 @@ from numpy.typing import NDArray
 from keyassay.certificates.fleet import Fleet
 from keyassay.certificates.item import Item, Kind
 from keyassay.certificates.public_key import DsaPublicKey, EcPublicKey, OkpPublicKey
-from keyassay.certificates.signatures import Signature, Signer, may_sign, order_of, parse
+from keyassay.certificates.signatures import AnySignature, EdwardsSignature, Signature, Signer, may_sign, order_of
+from keyassay.keymath.curves import named_curve
 
 #: keys of one name that an issuer may have
 MOST_SIGNERS = 8
 #: keys to which one signature may belong
 _MOST_OWNERS = 4
+_LOW = (1 << 64) - 1
+
+S = TypeVar("S", Signature, EdwardsSignature)
+
+
+def _in_range(signature: AnySignature, order: int) -> bool:
+    return signature.s < order and (isinstance(signature, EdwardsSignature) or signature.r < order)
 
 
 @dataclass
@@ -70,18 +79,21 @@ class Signers:
         mine = self.fleet.identities["spki"][ordinal]
         return [int(one) for one in np.flatnonzero(self.fleet.identities["spki"] == mine)]
 
-    def work_of(self, ordinals: Iterable[int]) -> tuple[dict[tuple[int, Signer], list[Signature]], list[Signature]]:
-        """ECDSA and DSA signatures by signer.
+    def work_of(
+        self, ordinals: Iterable[int], parse: Callable[[Item, int], S | None]
+    ) -> tuple[dict[tuple[int, Signer], list[S]], list[S]]:
+        """Signatures by signer.
 
         Args:
             ordinals: signed items, rising.
+            parse: gives the signature of an item and its ordinal, if it is of the kind that is asked for.
 
         Returns:
             By (ordinal of an item that holds the key, the key): signatures in order of issue, those of whoever may
-            have made them. And ECDSA signatures of signers that are not in the run.
+            have made them. And signatures of signers that are not in the run.
         """
-        dated: dict[tuple[int, Signer], list[tuple[tuple[int, int], Signature]]] = {}
-        nobody: list[Signature] = []
+        dated: dict[tuple[int, Signer], list[tuple[tuple[int, int], S]]] = {}
+        nobody: list[S] = []
         rows = list(ordinals)
         for ordinal, item in zip(rows, self.fleet.items(rows), strict=True):
             signature = parse(item, ordinal)
@@ -90,16 +102,35 @@ class Signers:
             signers = [
                 (ordinal if holder < 0 else holder, key)
                 for holder, key in self.of(item)
-                if (order := order_of(key)) and signature.r < order and signature.s < order
+                if (order := order_of(key)) and _in_range(signature, order)
             ]
             fields = item.signed
             for signer in signers[:_MOST_OWNERS]:
                 when = (fields.not_before or 0, fields.serial_number or 0) if fields is not None else (0, 0)
                 dated.setdefault(signer, []).append((when, signature))
-            if not signers and not signature.dsa:
+            if not signers:
                 nobody.append(signature)
         made = {
             signer: [signature for _, signature in sorted(all_of, key=lambda one: (one[0], one[1].ordinal))]
             for signer, all_of in dated.items()
         }
         return made, nobody
+
+
+def key_tails(fleet: Fleet) -> NDArray[np.uint64]:
+    """Low 64 bits of the x coordinates of all keys on prime curves, also of x less the order where x reaches beyond.
+
+    Sorted, each once: what r is if a nonce is a private key of the run.
+    """
+    xs: list[int] = []
+    for name, (_, octets) in fleet.points.items():
+        curve = named_curve(name)
+        if curve is not None and not curve.binary:
+            size = curve.field_bytes
+            xs.extend(int.from_bytes(point[1 + size - 8 : 1 + size], "big") for point in octets if len(point) > size)
+            if curve.order < curve.p:
+                # x modulo the order: few x reach beyond it
+                order = int(curve.order)
+                heads = (int.from_bytes(point[1 : 1 + size], "big") for point in octets if len(point) > size)
+                xs.extend((x - order) & _LOW for x in heads if x >= order)
+    return np.unique(np.array(xs, dtype=np.uint64))

@@ -7,7 +7,8 @@ broken now, not only weak.
 
 Method: for every point Q the x coordinates of Q + uG, |u| <= 16, go into one table, and those of Q + 33 v G, |v| <= 31,
 are looked up in it: every pair with |d1 -+ d2| <= 1,039 meets. x(Q) = x(-Q) covers both signs. A meeting in 64 bits is
-confirmed by the exact difference. Deep: |u| and |v| up to 181, differences up to 65,884. Relations are followed from
+confirmed by the exact difference. Deep: |u| and |v| up to 2,896, differences up to 16 million, and differences up to
+1,039 times 2^16, 2^24, 2^32 and so on: counters in a higher place of the number. Relations are followed from
 every key whose private key the run has found (small, on a list, Debian's, lost to a nonce): d = +-d' + v, along chains
 of any length.
 
@@ -28,13 +29,9 @@ Remedy: find the generator that made them and replace its keys; treat the loss o
 
 from __future__ import annotations
 
-import operator
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-
-import numpy as np
 
 from keyassay.certificates.fleet import Fleet
 from keyassay.certificates.item import Item
@@ -50,47 +47,15 @@ from keyassay.findings import (
     Value,
     Verdict,
 )
-from keyassay.keymath.curves import (
-    Curve,
-    Point,
-    add,
-    affine,
-    multiples,
-    multiply,
-    named_curve,
-    named_curves,
-    negate,
-    neighbours,
-)
+from keyassay.keymath.close_points import Reach, bytes_needed, close_pairs, largest, relation
+from keyassay.keymath.curves import Curve, add, affine, multiply, named_curve, negate
 
-#: (arms, giant steps) by profile
-STEPS = {Profile.STANDARD: (16, 31), Profile.DEEP: (181, 181)}
-_LOW = (1 << 64) - 1
-
-
-def reach(profile: Profile) -> int:
-    """The largest difference that is seen."""
-    arms, giants = STEPS[max(profile, Profile.STANDARD)]
-    return giants * (2 * arms + 1) + arms
-
-
-@lru_cache(maxsize=8)
-def _small_multiples(name: str, count: int) -> dict[int, int]:
-    curve = named_curves()[name]
-    return {int(point[0]): v for v, point in enumerate(multiples(curve, curve.base, count), start=1)}
-
-
-def difference(curve: Curve, one: tuple[int, int], other: tuple[int, int], most: int) -> tuple[int, int] | None:
-    """(sign, v) with one = sign other + vG and |v| up to about ``most``, or None."""
-    for sign in (1, -1):
-        signed: Point = negate(curve, other) if sign == 1 else other
-        rest = add(curve, one, signed)
-        if rest is None:
-            return sign, 0
-        v = _small_multiples(curve.name, most).get(int(rest[0]))
-        if v is not None:
-            return sign, v if multiply(curve, v, curve.base) == rest else -v
-    return None
+#: (arms, giant steps): differences up to 1,039, and what deep tries, the largest that memory allows
+_STANDARD: Reach = (16, 31)
+_DEEP: tuple[Reach, ...] = ((2896, 2896), (724, 724), (181, 181))
+#: bits at whose borders deep looks for counters; lower ones are within its reach anyway
+_BYTE = 8
+_FIRST_SHIFT = 16
 
 
 @dataclass(frozen=True)
@@ -118,7 +83,17 @@ class RelatedKey(Evidence):
 
 
 def _relation(sign: int, v: int) -> str:
-    return f"d = {'-' if sign < 0 else ''}d' {'-' if v < 0 else '+'} {abs(v)}"
+    return f"d = {'-' if sign < 0 else ''}d' {'-' if v < 0 else '+'} {_size(abs(v))}"
+
+
+def _size(v: int) -> str:
+    """A difference in writing: large ones are a small number at the border of a byte."""
+    shift = ((v & -v).bit_length() - 1) // _BYTE * _BYTE if v >> 32 else 0
+    return f"{v >> shift} * 2^{shift}" if shift else str(v)
+
+
+def _signed(v: int) -> str:
+    return f"{'-' if v < 0 else '+'}{_size(abs(v))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,75 +168,60 @@ def fleet_related_ec_keys(fleet: Fleet, context: Context) -> Iterator[tuple[int,
         first: dict[bytes, int] = {}
         for position, point in enumerate(octets):
             first.setdefault(point, position)
-        # a table and probes of 8 bytes, their sorted copy, its order, and the places of the probes
-        needed = len(first) * 8 * sum(map(operator.mul, STEPS[max(context.profile, Profile.STANDARD)], (8, 6)))
-        if needed > fleet.memory:
-            reason = f"not run: {len(first):,} keys on {name}, needs {needed / 1e9:.1f} GB; raise --memory"
+        reaches = (*_DEEP, _STANDARD) if context.profile >= Profile.DEEP else (_STANDARD,)
+        fitting = [one for one in reaches if bytes_needed(len(first), one) <= fleet.memory]
+        if fitting[:1] != list(reaches[:1]):
+            needed = bytes_needed(len(first), reaches[0])
+            done = f"differences above {largest(fitting[0]):,}: " if fitting else ""
+            reason = f"not run: {done}{len(first):,} keys on {name}, needs {needed / 1e9:.1f} GB; raise --memory"
             fleet.not_run("fleet-related-ec-keys", reason)
-            continue
-        yield from _curve(fleet, curve, ordinals.tolist(), octets, list(first.values()), context.profile)
+        if fitting:
+            deep = context.profile >= Profile.DEEP
+            yield from _curve(fleet, curve, ordinals.tolist(), octets, list(first.values()), fitting[0], deep=deep)
 
 
 def _curve(
-    fleet: Fleet, curve: Curve, ordinals: list[int], octets: list[bytes], chosen: list[int], profile: Profile
+    fleet: Fleet, curve: Curve, ordinals: list[int], octets: list[bytes], chosen: list[int], reach: Reach, *, deep: bool
 ) -> Iterator[tuple[int, Verdict]]:
-    arm_count, giant_count = STEPS[max(profile, Profile.STANDARD)]
-    arms = multiples(curve, curve.base, arm_count)
-    step = multiply(curve, 2 * arm_count + 1, curve.base)
-    assert step is not None
-    giants = multiples(curve, step, giant_count)
     points: list[tuple[int, int]] = []
     met: set[tuple[int, int]] = set()
     owners: list[int] = []
-    table = np.zeros((len(chosen), 2 * arm_count + 1), dtype=np.uint64)
-    probes = np.zeros((len(chosen), 2 * giant_count), dtype=np.uint64)
-    progress = fleet.progress("fleet-related-ec-keys")
-    for number, position in enumerate(chosen):
+    for position in chosen:
         point = affine(curve, octets[position])
         if point is None or point in met:  # the same point, compressed and in full
             continue
         met.add(point)
-        row = len(points)
         points.append(point)
         owners.append(position)
-        table[row] = [point[0] & _LOW, *(x & _LOW for pair in neighbours(curve, point, arms) for x in pair)]
-        probes[row] = [x & _LOW for pair in neighbours(curve, point, giants) for x in pair]
-        if number % 4096 == 0:
-            progress(number / len(chosen))
-    table, probes = table[: len(points)], probes[: len(points)]
-    flat = table.reshape(-1)
-    order = np.argsort(flat, kind="stable")
-    ranked = flat[order]
-    pairs: set[tuple[int, int]] = set()
-    for place in np.flatnonzero(ranked[1:] == ranked[:-1]).tolist():
-        one, other = sorted((int(order[place]) // table.shape[1], int(order[place + 1]) // table.shape[1]))
-        if one != other:
-            pairs.add((one, other))
-    places = np.searchsorted(ranked, probes.reshape(-1))
-    places[places == len(ranked)] = 0
-    for probe in np.flatnonzero(ranked[places] == probes.reshape(-1)).tolist():
-        one, other = sorted((probe // probes.shape[1], int(order[places[probe]]) // table.shape[1]))
-        if one != other:
-            pairs.add((one, other))
+    edges: dict[int, list[_Edge]] = {}
+    groups = _Groups(len(points))
+    shifts = [0, *range(_FIRST_SHIFT, curve.order.bit_length() - _BYTE, _BYTE)] if deep else [0]
+    progress = fleet.progress("fleet-related-ec-keys")
+    for number, shift in enumerate(shifts):
+        base = curve.base if not shift else multiply(curve, 1 << shift, curve.base)
+        assert base is not None
+
+        def part(share: float, number: int = number) -> None:
+            progress((number + share) / len(shifts))
+
+        pairs = close_pairs(curve, points, _STANDARD if shift else reach, base, part)
+        for (one, other), sizes in pairs.items():
+            if groups.top(one) == groups.top(other):
+                continue
+            found = relation(curve, points[one], points[other], sizes, base)
+            if found is None:
+                continue
+            sign, v = found[0], found[1] << shift
+            groups.join(one, other)
+            edges.setdefault(one, []).append(_Edge(other, sign, v))
+            edges.setdefault(other, []).append(_Edge(one, sign, -v * sign))
     holders: dict[tuple[int, int], list[int]] = {}
-    wanted = {points[row] for pair in pairs for row in pair}
+    wanted = {points[row] for row in edges}
     if wanted:
         for ordinal, encoded in zip(ordinals, octets, strict=True):
             point = affine(curve, encoded)
             if point in wanted and point is not None:
                 holders.setdefault(point, []).append(ordinal)
-    edges: dict[int, list[_Edge]] = {}
-    groups = _Groups(len(points))
-    for one, other in sorted(pairs):
-        if groups.top(one) == groups.top(other):
-            continue
-        relation = difference(curve, points[one], points[other], reach(profile))
-        if relation is None:
-            continue
-        sign, v = relation
-        groups.join(one, other)
-        edges.setdefault(one, []).append(_Edge(other, sign, v))
-        edges.setdefault(other, []).append(_Edge(one, sign, -v * sign))
     known = _follow(edges, dict(_found(fleet, curve, {row: points[row] for row in edges}, holders)), int(curve.order))
     for row, relations in edges.items():
         if row in known:
@@ -298,7 +258,7 @@ def _broken(fleet: Fleet, known: _Known) -> Verdict:
 def _weak(fleet: Fleet, curve_name: str, ordinal: int, octets: bytes, relation: _Edge) -> Verdict:
     partner = fleet.item(ordinal)
     place = f"{partner.source}#{partner.index}"
-    message = f"its private key differs from that of {place} by {relation.v:+d}"
+    message = f"its private key differs from that of {place} by {_signed(relation.v)}"
     if relation.sign < 0:
-        message = f"its private key is that of {place} negated, {relation.v:+d}"
+        message = f"its private key is that of {place} negated, {_signed(relation.v)}"
     return Verdict(message, RelatedKey(curve_name, octets, place, relation.sign, int(relation.v)))

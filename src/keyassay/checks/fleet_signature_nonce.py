@@ -37,7 +37,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import gmpy2
 import numpy as np
@@ -58,7 +58,8 @@ from keyassay.certificates.signatures import (
     parse,
     parse_edwards,
 )
-from keyassay.certificates.signers import Signers
+from keyassay.certificates.signers import Signers, key_tails
+from keyassay.certificates.uneven_nonces import Allowance, biased_nonces, biased_nonces_of_absent, close_nonces
 from keyassay.checks import Context, fleet_check
 from keyassay.findings import (
     Classification,
@@ -73,7 +74,6 @@ from keyassay.findings import (
 from keyassay.keymath import nonces
 from keyassay.keymath.curves import (
     multiply_many,
-    named_curve,
     named_curves,
     root,
     small_logarithm,
@@ -92,6 +92,8 @@ MANY = 1_000
 _SHORT = 40
 #: signatures of one r, or of one pair of signers, that are compared with each other
 _MOST_EQUAL = 16
+#: signatures of one r that are looked at
+_MOST_PLACES = 1_024
 #: bytes that one signature takes while the rules are tried
 _BYTES = 700
 _LOW = (1 << 64) - 1
@@ -201,8 +203,9 @@ def fleet_signature_nonce(fleet: Fleet, context: Context) -> Iterator[tuple[int,
             run.owners.append(ordinal)
             run.tails.append(signature.r & _LOW)
             run.sizes.append(0 if signature.dsa else signature.r.bit_length())
+    edwards = [ordinal for ordinal, _ in _signed_with(fleet, EDWARDS)]
     yield from _equal_edwards(run, shared)
-    rules = context.profile >= Profile.STANDARD
+    rules, deep = context.profile >= Profile.STANDARD, context.profile >= Profile.DEEP
     if run.owners:
         column = np.array(run.tails, dtype=np.uint64)
         yield from _equal(run, column, shared)
@@ -213,7 +216,13 @@ def fleet_signature_nonce(fleet: Fleet, context: Context) -> Iterator[tuple[int,
             reason = f"rules among nonces: {len(run.owners):,} signatures, needs {needed / 1e9:.1f} GB"
             fleet.not_run("fleet-signature-nonce", f"not run: {reason}; raise --memory")
         elif rules:
-            yield from _rules(run, *run.signers.work_of(run.owners))
+            made, nobody = run.signers.work_of(run.owners, parse)
+            nobody = [one for one in nobody if not one.dsa]
+            yield from _rules(run, made, nobody)
+            if deep:
+                yield from _uneven(run, context, made, nobody)
+    if deep and edwards:
+        yield from _uneven(run, context, run.signers.work_of(edwards, parse_edwards)[0], [])
     yield from shared.solve()
 
 
@@ -231,7 +240,7 @@ _Shared = SharedNonces[tuple[int, Verdict]]
 
 def _equal(run: _Run, column: NDArray[np.uint64], shared: _Shared) -> Iterator[tuple[int, Verdict]]:
     """Signatures with one r: of one signer; those of several signers are kept for later."""
-    for places in _repeated(column):
+    for places in nonces.repeated_places(column, _MOST_PLACES):
         groups: dict[tuple[int, bool], list[Signature]] = {}
         for place in places:
             signature = run.signature(place)
@@ -255,16 +264,6 @@ def _equal(run: _Run, column: NDArray[np.uint64], shared: _Shared) -> Iterator[t
                 shared.add(made[0] for made in makers.values())
 
 
-def _repeated(column: NDArray[np.uint64]) -> Iterator[list[int]]:
-    """Places of equal values, rising, for every value that comes more than once."""
-    order = np.argsort(column, kind="stable")
-    ranked = column[order]
-    borders = [0, *(np.flatnonzero(ranked[1:] != ranked[:-1]) + 1).tolist(), len(ranked)]
-    for start, end in pairwise(borders):
-        if end - start > 1:
-            yield sorted(order[start:end].tolist())[: 64 * _MOST_EQUAL]
-
-
 def _equal_edwards(run: _Run, shared: _Shared) -> Iterator[tuple[int, Verdict]]:
     """EdDSA signatures with one R, of one signer: S1 - S2 = (h1 - h2) a."""
     owners: list[int] = []
@@ -274,7 +273,7 @@ def _equal_edwards(run: _Run, shared: _Shared) -> Iterator[tuple[int, Verdict]]:
         if signature is not None:
             owners.append(ordinal)
             tails.append(int.from_bytes(signature.r[:8], "little"))
-    for places in _repeated(np.array(tails, dtype=np.uint64)) if owners else ():
+    for places in nonces.repeated_places(np.array(tails, dtype=np.uint64), _MOST_PLACES):
         ordinals = [owners[place] for place in places]
         groups: dict[bytes, dict[Signer, dict[tuple[int, bytes], EdwardsSignature]]] = {}
         holders: dict[Signer, int] = {}
@@ -377,18 +376,7 @@ def _guessable(run: _Run, column: NDArray[np.uint64]) -> Iterator[tuple[int, Ver
 
 def _nonce_is_key(run: _Run, column: NDArray[np.uint64]) -> Iterator[tuple[int, Verdict]]:
     """R is the x coordinate of a key: the nonce was d or -d, so d = z/(s - r) or -z/(s + r)."""
-    xs: list[int] = []
-    for name, (_, octets) in run.fleet.points.items():
-        curve = named_curve(name)
-        if curve is not None and not curve.binary:
-            size = curve.field_bytes
-            xs.extend(int.from_bytes(point[1 + size - 8 : 1 + size], "big") for point in octets if len(point) > size)
-            if curve.order < curve.p:
-                # x modulo the order: few x reach beyond it
-                order = int(curve.order)
-                heads = (int.from_bytes(point[1 : 1 + size], "big") for point in octets if len(point) > size)
-                xs.extend((x - order) & _LOW for x in heads if x >= order)
-    known = np.unique(np.array(xs, dtype=np.uint64))
+    known = key_tails(run.fleet)
     rows = np.flatnonzero(np.isin(column, known)) if len(known) else np.zeros(0, dtype=np.intp)
     dsa = [place for place, size in enumerate(run.sizes) if not size]
     for row in [*rows.tolist(), *dsa]:
@@ -483,3 +471,28 @@ def _confirmed(run: _Run, curve_name: str, candidates: Sequence[_Candidate]) -> 
         assert isinstance(one.key, EcPublicKey)
         if point is not None and point[0] == int.from_bytes(one.key.point[1 : 1 + size], "big"):
             yield from one.report(run)
+
+
+# Nonces that are close to each other, or not uniform
+
+
+def _uneven(
+    run: _Run,
+    context: Context,
+    made: Mapping[tuple[int, Signer], Sequence[AnySignature]],
+    nobody: Sequence[Signature],
+) -> Iterator[tuple[int, Verdict]]:
+    """What lattices and small differences say, within the budget."""
+
+    def leave_out(reason: str) -> None:
+        context.leave_out("fleet-signature-nonce", reason)
+
+    close = close_nonces(run.signers, made, run.private_keys, leave_out)
+    work = Allowance(context.budget)
+    for lost in chain(close, biased_nonces(run.signers, made, run.private_keys, work)):
+        yield from run.report(*lost)
+    for absent in biased_nonces_of_absent(run.signers, nobody, USUAL[:4], work):
+        one, name, k, what, others = absent
+        yield from run.guess(one, {name: [k]}, what, others)
+    if work.left_out:
+        leave_out(work.left_out)

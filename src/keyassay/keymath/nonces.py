@@ -11,6 +11,8 @@ from functools import lru_cache
 from itertools import pairwise
 
 import gmpy2
+import numpy as np
+from numpy.typing import NDArray
 
 from keyassay.keymath.curves import square_root
 
@@ -25,6 +27,16 @@ def repeated(one: tuple[int, int], other: tuple[int, int], order: int) -> list[i
         if difference:
             found.append(int((one[1] - other[1]) * gmpy2.invert(difference, order) % order))
     return found
+
+
+def repeated_places(column: NDArray[np.uint64], most: int) -> Iterator[list[int]]:
+    """Places of equal values, rising, the first ``most``, for every value that comes more than once."""
+    order = np.argsort(column, kind="stable")
+    ranked = column[order]
+    borders = [0, *(np.flatnonzero(ranked[1:] != ranked[:-1]) + 1).tolist(), len(ranked)]
+    for start, end in pairwise(borders):
+        if end - start > 1:
+            yield sorted(order[start:end].tolist())[:most]
 
 
 @lru_cache(maxsize=64)
