@@ -77,7 +77,7 @@ def translate(error: Exception) -> ServiceError | None:
         code = TRANSLATIONS.get(kind)
         if code:
             message: Any = getattr(error, "message", None) or str(error)
-            members = {"resourceId": getattr(error, "resource_id", None)}
-            members["resourceArn"] = getattr(error, "resource_arn", None)
+            members = {"resourceId": getattr(error, "resource_id", None) or None}
+            members["resourceArn"] = getattr(error, "resource_arn", None) or None
             return ServiceError(code, str(message), **members)
     return None
