@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -15,6 +14,7 @@ import fleet_keys
 from keyassay.registry import certificates
 from keyassay.registry.errors import (
     AlreadyExistsError,
+    BrokenKeyError,
     CertificateConflictError,
     CertificateStateError,
     CertificateValidationError,
@@ -25,6 +25,7 @@ from keyassay.registry.errors import (
 from keyassay.registry.lifecycle import SETTABLE, Status
 from keyassay.registry.registry import Registry
 from keyassay.storage import schema
+from keyassay.storage.database import Transaction
 from two_accounts import A, B, Rows
 
 
@@ -247,14 +248,21 @@ def test_lists_by_creation_with_what_is_coming_in(registry: Registry) -> None:
 
 
 def test_a_screen_may_refuse(registry: Registry, rows: Rows) -> None:
-    def screen(transaction, account_id, certificate_id, der) -> None:
-        x509.load_der_x509_certificate(der)
-        raise CertificateValidationError("its key can be computed")
+    class Strict:
+        def examine(self, spki: bytes) -> object:
+            return hashlib.sha256(spki).digest()
 
-    strict = Registry(registry.database, registry.seal, screen=screen)
+        def record(self, transaction: Transaction, certificate_id: str, subject: bytes, examined: object) -> None:
+            row = certificates.find(transaction.connection, transaction.account_id, certificate_id)
+            assert bytes(row["spki_digest"]) == examined
+            assert subject == fleet_keys.name("device").public_bytes()
+            raise BrokenKeyError("its key can be computed")
+
+    strict = Registry(registry.database, registry.seal, screening=Strict())
     with pytest.raises(CertificateValidationError, match="computed"):
         certificates.register_without_authority(strict, A, fleet_keys.device().pem)
     assert rows.all("certificates") == []
+    assert rows.operations() == []
 
 
 @pytest.mark.parametrize("bad", ["", "ab", "G" * 64, "A" * 64, "a" * 65])

@@ -189,12 +189,23 @@ def cached(connection: Connection, digests: Iterable[bytes], catalogue: Catalogu
     return found
 
 
+#: catalogues by their digests, which stand for the same in every database
+_met: dict[str, Catalogue] = {}
+
+
+def _read(connection: Connection, digest: str) -> Catalogue | None:
+    if digest not in _met:
+        query = select(schema.catalogues.c.versions).where(schema.catalogues.c.digest == digest)
+        row = connection.execute(query).scalar()
+        if row is None:
+            return None
+        _met[digest] = Catalogue(row["profile"], row["checks"], row["lists"])
+    return _met[digest]
+
+
 def _missing(connection: Connection, digest: str, wanted: Catalogue) -> frozenset[str]:
-    query = select(schema.catalogues.c.versions).where(schema.catalogues.c.digest == digest)
-    row = connection.execute(query).scalar()
-    if row is None:
-        return frozenset(wanted.versions)
-    return wanted.missing_from(Catalogue(row["profile"], row["checks"], row["lists"]))
+    earlier = _read(connection, digest)
+    return frozenset(wanted.versions) if earlier is None else wanted.missing_from(earlier)
 
 
 def store(transaction: Transaction, catalogue: Catalogue, verdicts: Mapping[bytes, Sequence[PublicFinding]]) -> None:
@@ -208,15 +219,14 @@ def store(transaction: Transaction, catalogue: Catalogue, verdicts: Mapping[byte
     if not verdicts:
         return
     insert: Any = sqlite.insert if transaction.connection.dialect.name == "sqlite" else postgresql.insert
-    row = {"digest": catalogue.digest, "versions": catalogue.as_json()}
-    transaction.execute(insert(schema.catalogues).values(row).on_conflict_do_nothing())
+    there = set(transaction.execute(select(schema.catalogues.c.digest)).scalars())
+    if catalogue.digest not in there:
+        row = {"digest": catalogue.digest, "versions": catalogue.as_json()}
+        transaction.execute(insert(schema.catalogues).values(row).on_conflict_do_nothing())
     richer = [
-        known.digest
-        for known in transaction.execute(select(schema.catalogues))
-        if known.digest != catalogue.digest
-        and not catalogue.missing_from(
-            Catalogue(known.versions["profile"], known.versions["checks"], known.versions["lists"])
-        )
+        digest
+        for digest in there - {catalogue.digest}
+        if (earlier := _read(transaction.connection, digest)) is not None and not catalogue.missing_from(earlier)
     ]
     statement = insert(schema.key_verdicts)
     statement = statement.on_conflict_do_update(

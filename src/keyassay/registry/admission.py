@@ -48,7 +48,8 @@ class Admitted:
         der: its bytes.
         id: SHA-256 of the bytes, 64 hexadecimal digits.
         subject, issuer: DER of the names.
-        spki_digest: SHA-256 of the subject public key info.
+        spki: DER of the subject public key info.
+        spki_digest: SHA-256 of that.
         not_before, not_after: milliseconds since 1970.
     """
 
@@ -57,6 +58,7 @@ class Admitted:
     id: str
     subject: bytes
     issuer: bytes
+    spki: bytes
     spki_digest: bytes
     not_before: int
     not_after: int
@@ -100,6 +102,7 @@ def _admitted(certificate: x509.Certificate) -> Admitted:
         hashlib.sha256(der).hexdigest(),
         certificate.subject.public_bytes(),
         certificate.issuer.public_bytes(),
+        spki,
         hashlib.sha256(spki).digest(),
         milliseconds(certificate.not_valid_before_utc.timestamp()),
         milliseconds(certificate.not_valid_after_utc.timestamp()),

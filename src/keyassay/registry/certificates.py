@@ -97,6 +97,7 @@ def register(
     chosen = initial_status(status, set_as_active)
     admitted = read_certificate(pem)
     named = read_certificate(authority_pem).id if authority_pem is not None else None
+    examined = registry.examine(admitted.spki)
     with registry.database.write(actor) as transaction:
         check_device(admitted, transaction.now)
         authority = _authority_of(transaction, admitted, named)
@@ -109,6 +110,7 @@ def register(
             admitted,
             chosen,
             authority["mode"],
+            examined,
             authority_id=authority["id"],
         )
 
@@ -121,9 +123,10 @@ def register_without_authority(registry: Registry, actor: Actor, pem: str, *, st
     """
     chosen = initial_status(status, None)
     admitted = read_certificate(pem)
+    examined = registry.examine(admitted.spki)
     with registry.database.write(actor) as transaction:
         check_device(admitted, transaction.now)
-        return add(registry, transaction, "RegisterCertificateWithoutCA", admitted, chosen, "SNI_ONLY")
+        return add(registry, transaction, "RegisterCertificateWithoutCA", admitted, chosen, "SNI_ONLY", examined)
 
 
 def add(
@@ -133,14 +136,26 @@ def add(
     admitted: Admitted,
     status: Status,
     mode: str,
+    examined: object,
     *,
     authority_id: str | None = None,
 ) -> Registered:
-    """Enter a certificate that passed its checks, inside a transaction; it is screened there too.
+    """Enter a certificate that passed its checks, inside a transaction.
+
+    Args:
+        registry: where.
+        transaction: of the account.
+        operation: for the record of changes.
+        admitted: the certificate.
+        status: its first status.
+        mode: DEFAULT or SNI_ONLY.
+        examined: what ``registry.examine(admitted.spki)`` said before the transaction.
+        authority_id: the registered authority that signed it.
 
     Raises:
         AlreadyExistsError: the account has it.
         LimitError: the account may hold no more.
+        BrokenKeyError: screening refuses it.
     """
     account_id = transaction.account_id
     arn = registry.arn(account_id, f"cert/{admitted.id}")
@@ -168,8 +183,8 @@ def add(
     }
     transaction.execute(schema.certificates.insert().values(row))
     transaction.record(operation, "certificate", admitted.id, {"status": status.value})
-    if registry.screen is not None:
-        registry.screen(transaction, account_id, admitted.id, admitted.der)
+    if registry.screening is not None:
+        registry.screening.record(transaction, admitted.id, admitted.subject, examined)
     return Registered(admitted.id, arn)
 
 

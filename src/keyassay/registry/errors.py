@@ -46,6 +46,10 @@ class CertificateValidationError(RegistryError):
     """The certificate does not hold: signature, validity, key, form."""
 
 
+class BrokenKeyError(CertificateValidationError):
+    """Screening refuses the certificate: others can compute its private key, or have it."""
+
+
 class CertificateConflictError(RegistryError):
     """Several registered authorities could have signed the certificate."""
 

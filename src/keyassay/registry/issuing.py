@@ -29,7 +29,7 @@ from sqlalchemy import Connection, RowMapping, select, update
 
 from keyassay.registry.admission import LARGEST_PEM, check_authority, key_problem, read_certificate, read_der
 from keyassay.registry.certificates import Registered, add
-from keyassay.registry.errors import AlreadyExistsError, InvalidError, NotFoundError
+from keyassay.registry.errors import AlreadyExistsError, BrokenKeyError, InvalidError, NotFoundError
 from keyassay.registry.lifecycle import Status
 from keyassay.registry.registry import Registry
 from keyassay.storage import schema
@@ -209,7 +209,7 @@ def certify_request(registry: Registry, actor: Actor, pem: str, *, set_as_active
     The first certificate of an account that has no authority makes one.
 
     Raises:
-        InvalidError: unreadable, its signature does not hold, or its key is not accepted.
+        InvalidError: unreadable, its signature does not hold, or its key is not accepted (nor by screening).
     """
     if len(pem) > LARGEST_PEM:
         raise InvalidError(f"a request has at most {LARGEST_PEM} characters")
@@ -250,6 +250,7 @@ def _issue(
     *,
     set_as_active: bool,
 ) -> Issued:
+    examined = registry.examine(_spki(key))
     with registry.database.write(actor) as transaction:
         row = _row(transaction.connection, actor.account_id)
         if row is None:
@@ -259,7 +260,11 @@ def _issue(
         certificate = _sign(registry, transaction, row, subject, key)
         pem = certificate.public_bytes(Encoding.PEM).decode()
         status = Status.ACTIVE if set_as_active else Status.INACTIVE
-        return Issued(add(registry, transaction, operation, read_certificate(pem), status, "DEFAULT"), pem)
+        try:
+            registered = add(registry, transaction, operation, read_certificate(pem), status, "DEFAULT", examined)
+        except BrokenKeyError as error:  # the API knows no other error for requests
+            raise InvalidError(error.message) from None
+        return Issued(registered, pem)
 
 
 def _sign(

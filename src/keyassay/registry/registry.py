@@ -6,9 +6,9 @@ One ``Registry`` serves all accounts and threads of a process.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection, Select, and_, select
 from sqlalchemy.sql.elements import ColumnElement
@@ -51,6 +51,30 @@ class Page(Generic[T]):
     next_token: str | None
 
 
+class Screening(Protocol):
+    """Looks at the keys of certificates that are being registered; what is in ``audit.screening`` fits."""
+
+    def examine(self, spki: bytes) -> object:
+        """What is wrong with a key. Takes milliseconds: it is called before the transaction.
+
+        Args:
+            spki: its subject public key info, DER.
+        """
+
+    def record(self, transaction: Transaction, certificate_id: str, subject: bytes, examined: Any) -> None:
+        """Note what was found, or refuse the certificate: inside the transaction that registers it, after its row.
+
+        Args:
+            transaction: that registers it.
+            certificate_id: of the certificate, which is in the table.
+            subject: DER of its name.
+            examined: from ``examine``.
+
+        Raises:
+            BrokenKeyError: it is refused.
+        """
+
+
 @dataclass(frozen=True)
 class Registry:
     """The registry as one process sees it.
@@ -62,8 +86,7 @@ class Registry:
         endpoint: host name (with port) that DescribeEndpoint tells devices.
         public_url: where CRLs and OCSP are served; stands in issued certificates, unless it is empty.
         limits: quotas.
-        screen: called with (transaction, account id, certificate id, DER) inside the transaction that registers a
-            certificate; it may record a finding, or raise an error of this package to refuse the certificate.
+        screening: looks at the keys of certificates that are being registered; None for nothing.
     """
 
     database: Database
@@ -72,7 +95,11 @@ class Registry:
     endpoint: str = "localhost"
     public_url: str = ""
     limits: Limits = field(default_factory=Limits)
-    screen: Callable[[Transaction, str, str, bytes], None] | None = None
+    screening: Screening | None = None
+
+    def examine(self, spki: bytes) -> object:
+        """What screening says of a key (subject public key info), for ``certificates.add``; before the transaction."""
+        return None if self.screening is None else self.screening.examine(spki)
 
     @property
     def tokens(self) -> Tokens:

@@ -14,12 +14,14 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, MutableMapping
+from dataclasses import replace
 from typing import Any
 
 import uvicorn
 from sqlalchemy import text
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from keyassay.audit.screening import Screen
 from keyassay.aws.application import Application, without_signatures
 from keyassay.aws.operations import Operations, discover
 from keyassay.aws.services import Services
@@ -204,7 +206,7 @@ class Server:
             raise
 
     def _put_together(self, settings: Settings, log: Any, version: str) -> None:
-        self.registry = open_registry(settings, create=True)
+        self.registry = _screened(open_registry(settings, create=True), settings.screening)
         try:
             self._prepare(settings, log, version)
         except BaseException:
@@ -289,6 +291,15 @@ class Server:
         """Let ``run`` end, from another thread."""
         self._stop_begins()
         self._loop.should_exit = True
+
+
+def _screened(registry: Registry, screening: str) -> Registry:
+    """The registry with screening of registrations, which gets ready beside the start."""
+    if screening == "off":
+        return registry
+    screen = Screen(registry.database, refuse=screening == "refuse")
+    threading.Thread(target=screen.prepare, name="screening", daemon=True).start()
+    return replace(registry, screening=screen)
 
 
 def _check_tls(settings: Settings) -> None:
