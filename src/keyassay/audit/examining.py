@@ -1,0 +1,204 @@
+"""What a check of an audit gets and gives: one batch of resources after another, by the order of their keys.
+
+An examiner only reads; the worker writes what it found, with its position, in one transaction. Whatever it is asked
+after a crash it is asked again from the last position that was written.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Column, Connection, Row, Table, func, select
+
+from keyassay.audit.checks import AuditCheck
+from keyassay.audit.configuration import threshold_days
+from keyassay.findings import Classification, Profile
+from keyassay.registry.lifecycle import AUDITED
+from keyassay.storage import schema
+from keyassay.storage.database import Database, Transaction
+
+DAY = 86_400_000
+
+#: statuses in which a device certificate is examined
+DEVICE_STATUSES = tuple(status.value for status in AUDITED)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """What an operator decides for all audits of a server.
+
+    Attributes:
+        profile: how much work a key is worth; AWS means AWS's two checks and nothing else.
+        level: the mildest class of weakness that makes a certificate noncompliant: broken, or weak.
+        fleet_store: folder for the keys that were compared with each other; None: keys are not compared.
+        fleet_memory: bytes that comparing may take; 0 for half of the machine's.
+        batch: certificates between two checkpoints.
+        lease: seconds after which others take over the work of a worker that has died.
+        poll: seconds between two looks for work.
+        retention_days: how long tasks and findings are kept.
+        audit_hour: when scheduled audits run, UTC.
+    """
+
+    profile: Profile = Profile.STANDARD
+    level: Classification = Classification.BROKEN
+    fleet_store: Path | None = None
+    fleet_memory: int = 0
+    batch: int = 400
+    lease: float = 20.0
+    poll: float = 1.0
+    retention_days: int = 90
+    audit_hour: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """One check of one task.
+
+    Attributes:
+        database: where.
+        check: which check.
+        account_id: whose.
+        now: the time that things are judged at: the task's start, milliseconds since 1970.
+        since: the earliest event that counts, likewise.
+        configuration: of the check, as the account set it.
+        settings: of the server.
+    """
+
+    database: Database
+    check: AuditCheck
+    account_id: str
+    now: int
+    since: int
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    settings: AuditSettings = field(default_factory=AuditSettings)
+
+    def days(self) -> int:
+        """The check's threshold: as the account set it, or the default."""
+        return threshold_days(self.check, self.configuration)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A noncompliant resource.
+
+    Attributes:
+        identifier: AWS's ResourceIdentifier.
+        reason_code: why, for programs; a resource has one finding for each.
+        reason: a sentence; "" for the check's own.
+        additional: AWS's additionalInfo.
+        related: AWS's RelatedResource each.
+        evidence: public facts for people.
+        severity: if it is not the check's.
+    """
+
+    identifier: Mapping[str, Any]
+    reason_code: str
+    reason: str = ""
+    additional: Mapping[str, str] = field(default_factory=dict)
+    related: Sequence[Mapping[str, Any]] = ()
+    evidence: Mapping[str, Any] | None = None
+    severity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What was found in some resources.
+
+    Attributes:
+        examined: how many there were.
+        found: the noncompliant ones.
+        after: where the next batch begins, None for the end.
+        keep: writes what later audits need not find out again, in the batch's transaction.
+        unsure: of how many the examination was not complete.
+    """
+
+    examined: int
+    found: Sequence[Found]
+    after: str | None
+    keep: Callable[[Transaction], None] | None = None
+    unsure: int = 0
+
+
+class Examiner(ABC):
+    """Does one check of one task."""
+
+    def __init__(self, audit: Audit) -> None:
+        self.audit = audit
+
+    @abstractmethod
+    def total(self, connection: Connection) -> int:
+        """How many resources there are about to be examined."""
+
+    def prepare(self, goes_on: Callable[[], bool]) -> str:  # noqa: ARG002  most have nothing to prepare
+        """What has to be done before the first batch, and may take long.
+
+        Args:
+            goes_on: has to be asked now and then; if it answers false, return at once.
+
+        Returns:
+            What could not be done, "" if all was.
+        """
+        return ""
+
+    @abstractmethod
+    def batch(self, connection: Connection, after: str) -> Batch:
+        """The resources that follow a position ("" for the first)."""
+
+
+def count(connection: Connection, table: Table, account_id: str, statuses: Sequence[str]) -> int:
+    """How many certificates (or authorities) of an account are in one of some statuses."""
+    query = select(func.count()).where(table.c.account_id == account_id, table.c.status.in_(statuses))
+    return int(connection.execute(query).scalar_one())
+
+
+def page(
+    connection: Connection,
+    table: Table,
+    account_id: str,
+    statuses: Sequence[str],
+    after: str,
+    size: int,
+    *columns: Column[Any],
+) -> Sequence[Row[Any]]:
+    """The next certificates (or authorities) by id: each comes once, whatever changes its status meanwhile."""
+    # the function keeps databases from reading by the index of statuses, which would sort all of them for each page
+    status = func.coalesce(table.c.status, "")
+    query = select(table.c.id, *columns).where(table.c.account_id == account_id, table.c.id > after)
+    return connection.execute(query.where(status.in_(statuses)).order_by(table.c.id).limit(size)).all()
+
+
+class Certificates(Examiner):
+    """Examines device certificates, or authorities, page by page.
+
+    Args:
+        audit: what for.
+        table: ``certificates`` or ``authorities``.
+    """
+
+    columns: tuple[str, ...] = ()
+
+    def __init__(self, audit: Audit, table: Table = schema.certificates) -> None:
+        super().__init__(audit)
+        self.table = table
+        self.statuses = DEVICE_STATUSES if table is schema.certificates else ("ACTIVE",)
+
+    def total(self, connection: Connection) -> int:
+        return count(connection, self.table, self.audit.account_id, self.statuses)
+
+    def batch(self, connection: Connection, after: str) -> Batch:
+        size = self.audit.settings.batch
+        columns = [self.table.c[name] for name in self.columns]
+        rows = page(connection, self.table, self.audit.account_id, self.statuses, after, size, *columns)
+        return self.examine(connection, rows, rows[-1].id if len(rows) == size else None)
+
+    @abstractmethod
+    def examine(self, connection: Connection, rows: Sequence[Row[Any]], after: str | None) -> Batch:
+        """What is found in some rows; ``after`` goes into the batch."""
+
+    def identifier(self, certificate_id: str) -> dict[str, str]:
+        """AWS's ResourceIdentifier of a row."""
+        return {self.audit.check.identifier: certificate_id}

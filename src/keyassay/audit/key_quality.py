@@ -1,0 +1,212 @@
+"""DEVICE_ and CA_CERTIFICATE_KEY_QUALITY_CHECK: the engine's checks of single keys, and all keys compared.
+
+Verdicts on single keys are kept (``verdicts``), so that only new keys, and old keys by new or stronger checks, are
+examined. What only shows when keys are compared comes from ``fleet_search``, which runs before the first certificate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, Table, select
+
+from keyassay.audit import fleet_search, verdicts
+from keyassay.audit.examining import Audit, AuditSettings, Batch, Certificates, Found
+from keyassay.audit.verdicts import Catalogue, Known, PublicFinding
+from keyassay.bulk.results import Settings
+from keyassay.bulk.scan import Plan, assess_items
+from keyassay.certificates.decoding import decode
+from keyassay.certificates.item import RawItem
+from keyassay.findings import Classification, Profile
+from keyassay.output.description import sentence
+from keyassay.storage.database import rows_in_chunks
+
+#: partners of a key that a finding names
+_NAMED = 10
+
+
+@dataclass
+class Engine:
+    """The engine as audits use it: one per worker, since plans hold tables that take time to make.
+
+    Attributes:
+        profile: of the checks.
+    """
+
+    profile: Profile
+    _plans: dict[tuple[frozenset[str], bool], Plan] = field(default_factory=dict)
+    _catalogue: Catalogue | None = None
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The checks of single keys that there are in the profile."""
+        if self._catalogue is None:
+            self._catalogue = Catalogue.of(self._plan(frozenset(), 0).key_checks, self.profile)
+        return self._catalogue
+
+    def _plan(self, only: frozenset[str], expected: int) -> Plan:
+        many = expected > 10_000
+        key = (only, many)
+        if key not in self._plans:
+            settings = Settings(profile=self.profile, only=tuple(sorted(only)), fleet=False)
+            self._plans[key] = Plan.of(settings, expected if many else 0)
+        return self._plans[key]
+
+    def examine(
+        self, encodings: Mapping[bytes, bytes], only: frozenset[str], expected: int
+    ) -> tuple[dict[bytes, tuple[PublicFinding, ...]], set[bytes]]:
+        """Run checks of single keys.
+
+        Args:
+            encodings: certificates in DER, by the digest that stands for their key.
+            only: ids of the checks; empty for all of the profile.
+            expected: about how many keys are coming in all.
+
+        Returns:
+            Findings by digest, before ``settle``; and the digests of keys on which a check could not do its work.
+        """
+        plan = self._plan(only, expected)
+        raw = [RawItem("", row, 0, "CERTIFICATE", der) for row, der in enumerate(encodings.values())]
+        results = assess_items(decode(raw), plan)
+        # certificate checks say nothing of the key: what a certificate's dates or signature are is asked elsewhere
+        wanted = {one.id for one in plan.key_checks}
+        found: dict[bytes, tuple[PublicFinding, ...]] = {}
+        unsure: set[bytes] = set()
+        for digest, result in zip(encodings, results, strict=True):
+            found[digest] = tuple(verdicts.public(one) for one in result.findings if one.check in wanted)
+            if any(note.check in wanted for note in result.not_run):
+                unsure.add(digest)
+        return found, unsure
+
+
+class KeyQuality(Certificates):
+    """Either check.
+
+    Args:
+        audit: what for.
+        table: device certificates or authorities.
+        engine: the worker's.
+    """
+
+    columns = ("spki_digest",)
+
+    def __init__(self, audit: Audit, table: Table, engine: Engine) -> None:
+        super().__init__(audit, table)
+        self._engine = engine
+        self._expected = 0
+
+    def prepare(self, goes_on: Callable[[], bool]) -> str:
+        search = search_of(self.audit)
+        if search is None:
+            return ""
+        try:
+            fleet_search.run(self.audit.database, search, goes_on)
+        except fleet_search.SearchError as error:
+            return f"the keys could not be compared with each other: {error}"
+        return ""
+
+    def total(self, connection: Connection) -> int:
+        self._expected = super().total(connection)
+        return self._expected
+
+    def examine(self, connection: Connection, rows: Sequence[Row[Any]], after: str | None) -> Batch:
+        digests = {row.id: bytes(row.spki_digest) for row in rows}
+        catalogue = self._engine.catalogue
+        known = verdicts.cached(connection, digests.values(), catalogue)
+        fresh, unsure = self._fresh(connection, digests, known)
+        of_key = {digest: one.findings for digest, one in known.items()}
+        of_key.update(fresh)
+        of_fleet: dict[bytes, list[PublicFinding]] = {}
+        if search_of(self.audit) is not None:
+            of_fleet = fleet_search.read(connection, self.audit.account_id, digests.values())
+        found: list[Found] = []
+        for certificate_id, digest in digests.items():
+            findings = of_key[digest]
+            if findings or digest in of_fleet:
+                found.extend(self._noncompliant(certificate_id, (*findings, *of_fleet.get(digest, ()))))
+        kept = {digest: findings for digest, findings in fresh.items() if digest not in unsure}
+        return Batch(
+            len(rows),
+            found,
+            after,
+            (lambda transaction: verdicts.store(transaction, catalogue, kept)) if kept else None,
+            sum(digest in unsure for digest in digests.values()),
+        )
+
+    def _fresh(
+        self, connection: Connection, digests: Mapping[str, bytes], known: Mapping[bytes, Known]
+    ) -> tuple[dict[bytes, tuple[PublicFinding, ...]], set[bytes]]:
+        """Whole verdicts on keys of which not everything was known."""
+        lacking: dict[frozenset[str], dict[bytes, str]] = {}
+        for certificate_id, digest in digests.items():
+            missing = known[digest].missing if digest in known else frozenset()
+            if digest not in known or missing:
+                lacking.setdefault(missing, {}).setdefault(digest, certificate_id)
+        fresh: dict[bytes, tuple[PublicFinding, ...]] = {}
+        unsure: set[bytes] = set()
+        for missing, members in lacking.items():
+            encodings = self._encodings(connection, members)
+            found, failed = self._engine.examine(encodings, missing, self._expected)
+            unsure |= failed
+            for digest, findings in found.items():
+                fresh[digest] = (*(known[digest].findings if digest in known else ()), *findings)
+        return fresh, unsure
+
+    def _encodings(self, connection: Connection, members: Mapping[bytes, str]) -> dict[bytes, bytes]:
+        columns = self.table.c
+        by_id: dict[str, bytes] = {}
+        for chunk in rows_in_chunks(list(members.values())):
+            query = select(columns.id, columns.der)
+            query = query.where(columns.account_id == self.audit.account_id, columns.id.in_(chunk))
+            by_id.update((row.id, bytes(row.der)) for row in connection.execute(query))
+        # what was deleted a moment ago is unreadable, and nothing is found in it
+        return {digest: by_id.get(certificate_id, b"") for digest, certificate_id in members.items()}
+
+    def _noncompliant(self, certificate_id: str, findings: Iterable[PublicFinding]) -> list[Found]:
+        made: dict[str, Found] = {}
+        for one in verdicts.settle(findings):
+            if counts(one, self.audit.settings) and one.reason_code not in made:
+                broken = one.classification is Classification.BROKEN
+                made[one.reason_code] = Found(
+                    self.identifier(certificate_id),
+                    one.reason_code,
+                    sentence(one.message),
+                    related=_partners(one, certificate_id),
+                    evidence=one.as_json(),
+                    severity="" if broken else one.severity.value,
+                )
+        return list(made.values())
+
+
+def search_of(audit: Audit) -> fleet_search.Search | None:
+    """Where the account's keys are compared; None if they are not (AWS does not)."""
+    settings = audit.settings
+    if settings.fleet_store is None or settings.profile is Profile.AWS:
+        return None
+    return fleet_search.Search(audit.database.url, audit.account_id, settings.fleet_store, settings.fleet_memory)
+
+
+def counts(finding: PublicFinding, settings: AuditSettings) -> bool:
+    """Whether a finding makes its certificate noncompliant."""
+    if finding.is_proven_broken:
+        return True
+    return settings.level is Classification.WEAK and finding.classification is Classification.WEAK
+
+
+def _partners(finding: PublicFinding, certificate_id: str) -> list[dict[str, Any]]:
+    """Other certificates of the account that a finding names, as AWS's related resources."""
+    named = finding.evidence.get("partners") or [finding.evidence.get("partner")]
+    related = []
+    for one in named:
+        if not isinstance(one, Mapping) or not one.get("sha256") or one["sha256"] == certificate_id:
+            continue
+        is_authority = str(one.get("source", "")).startswith("CA ")
+        related.append(
+            {
+                "resourceType": "CA_CERTIFICATE" if is_authority else "DEVICE_CERTIFICATE",
+                "resourceIdentifier": {"caCertificateId" if is_authority else "deviceCertificateId": one["sha256"]},
+            }
+        )
+    return related[:_NAMED]
