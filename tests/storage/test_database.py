@@ -136,3 +136,28 @@ def test_sqlite_is_told_to_keep_what_was_answered(tmp_path) -> None:
 def test_an_address_that_cannot_be_used(url: str) -> None:
     with pytest.raises(KeyassayError):
         Database(url)
+
+
+def test_an_attempt_that_fails_leaves_nothing_and_the_transaction_goes_on(accounts: Database) -> None:
+    def write(name: str) -> None:
+        row = {"account_id": A, "name": name, "document": {}, "modified_at": transaction.now}
+        transaction.execute(schema.account_documents.insert().values(row))
+        transaction.record("Write", "document", name)
+
+    with accounts.write(ACTOR) as transaction:
+        write("before")
+        with pytest.raises(ValueError), transaction.attempt():
+            write("failed")
+            with transaction.attempt():
+                write("inner")
+            raise ValueError
+        with transaction.attempt():
+            write("after")
+    with accounts.read() as connection:
+        written = connection.execute(select(schema.account_documents.c.name)).scalars()
+        assert sorted(written) == ["after", "before"]
+        recorded = connection.execute(
+            select(schema.changes.c.resource_id).order_by(schema.changes.c.revision)
+        ).scalars()
+        assert list(recorded) == ["before", "after"]
+    assert revisions(accounts) == [1, 2]

@@ -82,8 +82,7 @@ def _perform(
 
     for step in todo:
         try:
-            with transaction.attempt():
-                done = steps.carry_out(registry, transaction, task_id, step)
+            done = steps.carry_out(registry, transaction, task_id, step)
         except RegistryError as error:
             results.append(_failed(steps.error_code(error), error.message))
             return rest(ExecutionStatus.SKIPPED), Outcome.FAILED

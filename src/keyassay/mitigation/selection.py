@@ -124,7 +124,7 @@ def finding(connection: Connection, account_id: str, finding_id: str) -> Finding
 
 
 def _finding(row: Mapping[Any, Any]) -> Finding:
-    resource = dict(row["resource"])
+    resource = dict(row["resource"]["resourceIdentifier"])
     own = resource.get("deviceCertificateId")
     return Finding(
         id=row["id"],

@@ -1,16 +1,18 @@
 """One step of a task, inside a transaction: it changes the registry, or does nothing where that is done already.
 
-A step that fails leaves nothing behind. Whatever it did, it can be done again without harm.
+A step that fails leaves nothing behind; of one about several certificates (those below an authority) what could be done
+stays. Whatever a step did, it can be done again without harm.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, select
 
+from keyassay.audit.findings import RELATED_IN_FINDING
 from keyassay.mitigation.actions import ActionType
 from keyassay.mitigation.plan import Step
 from keyassay.registry import authorities, certificates, documents, errors, memberships, policies, principals
@@ -38,8 +40,6 @@ INTERNAL = "INTERNAL_FAILURE"
 
 _F = schema.audit_findings.c
 _R = schema.audit_related.c
-#: related resources that stand in a finding
-RELATED_SHOWN = 10
 
 
 def error_code(error: RegistryError) -> str:
@@ -59,15 +59,42 @@ def carry_out(registry: Registry, transaction: Transaction, task_id: str, step: 
     Raises:
         RegistryError: it cannot be done.
     """
-    settings = step.action.settings
     match step.action.type:
         case ActionType.UPDATE_DEVICE_CERTIFICATE:
-            for certificate_id in _certificates(step):
-                _deactivate(transaction, certificate_id)
+            _for_each(transaction, step, lambda one: _deactivate(transaction, one))
+        case ActionType.ADD_THINGS_TO_THING_GROUP:
+            _for_each(transaction, step, lambda one: _add_things(registry, transaction, step, one))
+        case ActionType.PUBLISH_FINDING_TO_SNS:
+            with transaction.attempt():
+                _publish(transaction, task_id, step)
+            return False
+        case _:
+            with transaction.attempt():
+                _repair(registry, transaction, step)
+    return True
+
+
+def _for_each(transaction: Transaction, step: Step, do: Callable[[str], None]) -> None:
+    """Do something about each certificate of a finding: all of them, also if one cannot be helped."""
+    if not step.finding.certificates:
+        raise NotFoundError("the finding names no device certificate")
+    problem: RegistryError | None = None
+    for certificate_id in step.finding.certificates:
+        try:
+            with transaction.attempt():
+                do(certificate_id)
+        except RegistryError as error:
+            problem = problem or error
+    if problem is not None:
+        raise problem
+
+
+def _repair(registry: Registry, transaction: Transaction, step: Step) -> None:
+    """The actions about one thing that is not a device certificate."""
+    settings = step.action.settings
+    match step.action.type:
         case ActionType.UPDATE_CA_CERTIFICATE:
             authorities.deactivate(transaction, OPERATION, _named(step, "caCertificateId"))
-        case ActionType.ADD_THINGS_TO_THING_GROUP:
-            _add_things(registry, transaction, step)
         case ActionType.REPLACE_DEFAULT_POLICY_VERSION:
             _replace_policy(registry, transaction, _named(step, "policyVersionIdentifier"))
         case ActionType.ENABLE_IOT_LOGGING:
@@ -78,24 +105,20 @@ def carry_out(registry: Registry, transaction: Transaction, task_id: str, step: 
                 default_level=settings["logLevel"],
                 disable_all=False,
             )
-        case ActionType.PUBLISH_FINDING_TO_SNS:
-            body = finding_document(transaction.connection, transaction.account_id, step.finding.id)
-            execution = {"task_id": task_id, "finding_id": step.finding.id, "position": step.position}
-            outbox.put(transaction, settings["topicArn"], outbox.FINDING, body, execution)
-            return False
-    return True
+        case other:
+            raise AssertionError(other)
+
+
+def _publish(transaction: Transaction, task_id: str, step: Step) -> None:
+    body = finding_document(transaction.connection, transaction.account_id, step.finding.id)
+    execution = {"task_id": task_id, "finding_id": step.finding.id, "position": step.position}
+    outbox.put(transaction, step.action.settings["topicArn"], outbox.FINDING, body, execution)
 
 
 def _named(step: Step, member: str) -> Any:
     if member not in step.finding.resource:
         raise InvalidError(f"the finding names no {member}")
     return step.finding.resource[member]
-
-
-def _certificates(step: Step) -> tuple[str, ...]:
-    if not step.finding.certificates:
-        raise NotFoundError("the finding names no device certificate")
-    return step.finding.certificates
 
 
 def _deactivate(transaction: Transaction, certificate_id: str) -> None:
@@ -105,16 +128,13 @@ def _deactivate(transaction: Transaction, certificate_id: str) -> None:
         certificates.change_status(transaction, OPERATION, certificate_id, Status.INACTIVE)
 
 
-def _add_things(registry: Registry, transaction: Transaction, step: Step) -> None:
+def _add_things(registry: Registry, transaction: Transaction, step: Step, certificate_id: str) -> None:
     settings = step.action.settings
-    names: list[str] = []
-    for certificate_id in _certificates(step):
-        certificates.find(transaction.connection, transaction.account_id, certificate_id)
-        names += principals.things_of(transaction.connection, transaction.account_id, certificate_id)
+    certificates.find(transaction.connection, transaction.account_id, certificate_id)
     memberships.add_to_groups(
         registry,
         transaction,
-        names,
+        principals.things_of(transaction.connection, transaction.account_id, certificate_id),
         settings["thingGroupNames"],
         override_dynamic_groups=bool(settings.get("overrideDynamicGroups")),
         operation=OPERATION,
@@ -153,7 +173,7 @@ def finding_document(connection: Connection, account_id: str, finding_id: str) -
     if row is None:
         raise NotFoundError("there is no such audit finding")
     query = select(_R.resource).where(_R.account_id == account_id, _R.finding_id == finding_id)
-    related = list(connection.execute(query.order_by(_R.number).limit(RELATED_SHOWN)).scalars())
+    related = list(connection.execute(query.order_by(_R.number).limit(RELATED_IN_FINDING)).scalars())
     return {
         "accountId": account_id,
         "findingId": row.id,
@@ -162,7 +182,7 @@ def finding_document(connection: Connection, account_id: str, finding_id: str) -
         "taskStartTime": row.task_started_at / 1000,
         "findingTime": row.found_at / 1000,
         "severity": row.severity,
-        "nonCompliantResource": {"resourceType": row.resource_type, "resourceIdentifier": row.resource},
+        "nonCompliantResource": row.resource,
         "relatedResources": related,
         "reasonForNonCompliance": row.reason,
         "reasonForNonComplianceCode": row.reason_code,
