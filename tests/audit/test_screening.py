@@ -41,7 +41,10 @@ def test_a_broken_key_is_registered_with_a_finding_at_once(registry: Registry, r
     assert (found["account_id"], found["task_id"], found["check_name"]) == (A.account_id, today, CHECK)
     assert (found["severity"], found["reason_code"], found["suppressed"]) == ("CRITICAL", ROCA, False)
     assert (found["resource_type"], found["resource_key"]) == ("DEVICE_CERTIFICATE", f"deviceCertificateId={one.id}")
-    assert found["resource"] == {"deviceCertificateId": one.id}
+    assert found["resource"] == {
+        "resourceType": "DEVICE_CERTIFICATE",
+        "resourceIdentifier": {"deviceCertificateId": one.id},
+    }
     assert found["reason"].startswith("Made by Infineon's RSALib")
     assert found["reason"].endswith(".")
     assert found["evidence"]["evidence"]["verified"] is True
@@ -105,7 +108,7 @@ def test_one_key_under_two_subjects_is_reported_a_renewal_is_not(registry: Regis
     assert rows.all("audit_findings") == []
     other = register(here, fleet_keys.device("sensor-2", key=key))
     (found,) = rows.all("audit_findings")
-    assert (found["reason_code"], found["resource"]) == (REPEATED, {"deviceCertificateId": other})
+    assert (found["reason_code"], found["resource_key"]) == (REPEATED, f"deviceCertificateId={other}")
     assert "and 1 more" in found["reason"]
     related = rows.all("audit_related", finding_id=found["id"])
     assert {"deviceCertificateId": first} in [row["resource"]["resourceIdentifier"] for row in related]
@@ -150,7 +153,8 @@ def test_requests_with_broken_keys(registry: Registry, rows: Rows) -> None:
         issuing.certify_request(screened(registry, refuse=True), A, pem)
     assert rows.all("certificates") == rows.all("issuers") == []
     issued = issuing.certify_request(screened(registry), A, pem)
-    assert [row["resource"]["deviceCertificateId"] for row in rows.all("audit_findings")] == [issued.registered.id]
+    issued_key = f"deviceCertificateId={issued.registered.id}"
+    assert [row["resource_key"] for row in rows.all("audit_findings")] == [issued_key]
     issuing.certify_request(screened(registry), A, pem)  # the same subject: no repeated key
     assert {row["reason_code"] for row in rows.all("audit_findings")} == {ROCA}
 

@@ -203,7 +203,7 @@ def report(transaction: Transaction, certificate_id: str, findings: Sequence[Pub
             "severity": audit_check.severity.value,
             "resource_type": audit_check.resource_type,
             "resource_key": key,
-            "resource": identifier,
+            "resource": {"resourceType": audit_check.resource_type, "resourceIdentifier": identifier},
             "reason_code": finding.reason_code,
             "reason": sentence(finding.message),
             "suppressed": suppressed,
