@@ -28,7 +28,8 @@ says what the access key's role must permit:
 
 ## Of our own
 
-Signed like the others (service `iot`), JSON in and out, with the same form of errors.
+Signed like the others (service `iot`), JSON in and out, with the same form of errors. [openapi.json](openapi.json)
+describes them; every server shows it at `/keyassay/v1/openapi.json`.
 
 | operation | request | access |
 | --- | --- | --- |
