@@ -152,7 +152,7 @@ def _enter(
         "account_id": transaction.account_id,
         "id": issuer_id,
         "der": der,
-        "sealed_key": registry.seal.seal(secret, _place(transaction.account_id, issuer_id)),
+        "sealed_key": registry.seal.seal(secret, key_place(transaction.account_id, issuer_id)),
         "active": True,
         "created_at": transaction.now,
     }
@@ -167,7 +167,8 @@ def _enter(
     )
 
 
-def _place(account_id: str, issuer_id: str) -> str:
+def key_place(account_id: str, issuer_id: str) -> str:
+    """Where the sealed key of an authority is, for ``Seal``."""
     return f"issuer/{account_id}/{issuer_id}"
 
 
@@ -191,13 +192,14 @@ def issuer_pem(registry: Registry, actor: Actor, issuer_id: str = "") -> str:
         NotFoundError: there is none.
     """
     with registry.database.read() as connection:
-        row = _row(connection, actor.account_id, issuer_id)
+        row = issuer_row(connection, actor.account_id, issuer_id)
     if row is None:
         raise NotFoundError("there is no such authority")
     return read_der(bytes(row["der"])).certificate.public_bytes(Encoding.PEM).decode()
 
 
-def _row(connection: Connection, account_id: str, issuer_id: str = "") -> RowMapping | None:
+def issuer_row(connection: Connection, account_id: str, issuer_id: str = "") -> RowMapping | None:
+    """The row of an authority of an account, of the one that issues if none is named; None if there is none."""
     query = select(schema.issuers).where(_I.account_id == account_id)
     query = query.where(_I.id == issuer_id) if issuer_id else query.where(_I.active)
     return connection.execute(query.order_by(_I.created_at.desc()).limit(1)).mappings().first()
@@ -252,10 +254,10 @@ def _issue(
 ) -> Issued:
     examined = registry.examine(_spki(key))
     with registry.database.write(actor) as transaction:
-        row = _row(transaction.connection, actor.account_id)
+        row = issuer_row(transaction.connection, actor.account_id)
         if row is None:
             _make(registry, transaction, f"keyassay {actor.account_id}")
-            row = _row(transaction.connection, actor.account_id)
+            row = issuer_row(transaction.connection, actor.account_id)
             assert row is not None
         certificate = _sign(registry, transaction, row, subject, key)
         pem = certificate.public_bytes(Encoding.PEM).decode()
@@ -272,7 +274,7 @@ def _sign(
 ) -> x509.Certificate:
     """A device certificate by the authority of ``row``."""
     authority = x509.load_der_x509_certificate(bytes(row["der"]))
-    opened = registry.seal.open(bytes(row["sealed_key"]), _place(row["account_id"], row["id"]))
+    opened = registry.seal.open(bytes(row["sealed_key"]), key_place(row["account_id"], row["id"]))
     signer: Any = load_der_private_key(opened, None)
     started = datetime.fromtimestamp(transaction.now / 1000, UTC).replace(microsecond=0)
     usage = x509.KeyUsage(
@@ -292,7 +294,7 @@ def _sign(
         .add_extension(usage, critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-        .add_extension(_authority_identifier(authority), critical=False)
+        .add_extension(authority_identifier(authority), critical=False)
     )
     if registry.public_url:
         base = f"{registry.public_url.rstrip('/')}/{row['account_id']}/{row['id']}"
@@ -305,7 +307,8 @@ def _sign(
     return builder.sign(signer, hashes.SHA256())
 
 
-def _authority_identifier(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+def authority_identifier(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """How what an authority signs names its key."""
     try:
         identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:
