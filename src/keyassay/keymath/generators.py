@@ -43,7 +43,7 @@ class Generator(ABC):
     @property
     @abstractmethod
     def program(self) -> str:
-        """Python that defines ``g(s)``, the outputs after seed s, with nothing but the standard library."""
+        """Python that defines ``g(s)``, the outputs after seed s, by the standard library; without single quotes."""
 
 
 @dataclass(frozen=True)
@@ -397,7 +397,7 @@ class Counter(Generator):
             "import hashlib\n"
             "def g(s):\n"
             " while True:\n"
-            f"  c = (s % 2**{8 * self.octets}).to_bytes({self.octets}, 'big')\n"
+            f'  c = (s % 2**{8 * self.octets}).to_bytes({self.octets}, "big")\n'
             f"  yield from hashlib.{self.algorithm}(c).digest()\n"
             "  s += 1\n"
         )

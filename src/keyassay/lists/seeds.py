@@ -109,14 +109,14 @@ class Model:
 def _models() -> Iterator[Model]:
     named = {
         "glibc": ("rand() or random() of glibc", 31),
-        "type0": ("rand_r-like generator of BSD and of glibc's TYPE_0 (1103515245, 31 bits)", 31),
+        "type0": ("rand() of old BSDs, TYPE_0 of glibc (31 bits)", 31),
         "ansi": ("rand() as ANSI C's example (15 bits)", 15),
         "msvc": ("rand() of Microsoft's C library (15 bits)", 15),
         "newlib": ("rand() of newlib (embedded systems)", 31),
         "musl": ("rand() of musl", 31),
         "minstd0": ("std::minstd_rand0", 31),
         "minstd": ("std::minstd_rand", 31),
-        "mt19937": ("MT19937 by init_genrand (std::mt19937, numpy.random.seed, PHP's mt_srand)", 32),
+        "mt19937": ("MT19937 by init_genrand (std::mt19937, numpy.random.seed, PHP's mt_rand)", 32),
     }
     for name, (title, width) in named.items():
         generator = GENERATORS[name]
