@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent
 TOOLS = ROOT / ".tools"
 VENV = ROOT / ".venv"
 PEERS = ROOT / ".venv-peers"
+AWSCLI = ROOT / ".venv-awscli"
 REQUIREMENTS = ROOT / "requirements"
 PYTHON = VENV / "bin" / "python"
 #: program that a test or a proof runs -> Debian package that has it
@@ -167,6 +168,7 @@ def test(fast: bool, rest: list[str]) -> None:
     programs()
     if not fast:
         environment(PEERS, REQUIREMENTS / "peers.txt")
+        environment(AWSCLI, REQUIREMENTS / "awscli.txt")
     steps: list[tuple[str, list[str]]] = [
         ("ruff check", ["ruff", "check", "."]),
         ("ruff format", ["ruff", "format", "--check", "."]),
@@ -208,6 +210,7 @@ def lock() -> None:
     variables = for_installer()
     run(*common, "pyproject.toml", "--extra", "server", "--group", "dev", "-o", REQUIREMENTS / "dev.txt", env=variables)
     run(*common, REQUIREMENTS / "peers.in", "-o", REQUIREMENTS / "peers.txt", env=variables)
+    run(*common, REQUIREMENTS / "awscli.in", "-o", REQUIREMENTS / "awscli.txt", env=variables)
     run(*common, REQUIREMENTS / "uv.in", "-o", REQUIREMENTS / "uv.txt", env=variables)
 
 

@@ -54,7 +54,7 @@ def test_ci_is_one_line_that_calls_it() -> None:
     assert [line for line in lines if not line.startswith("#")] == ["exec python3 dev.py test"]
 
 
-@pytest.mark.parametrize("name", ["dev.txt", "peers.txt", "uv.txt"])
+@pytest.mark.parametrize("name", ["dev.txt", "peers.txt", "awscli.txt", "uv.txt"])
 def test_locks_have_a_digest_for_every_package_and_no_address(name: str) -> None:
     text = (ROOT / "requirements" / name).read_text()
     assert "://" not in text
