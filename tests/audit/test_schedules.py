@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -134,7 +135,8 @@ def test_made_changed_and_deleted(registry: Registry, rows: Rows) -> None:
     assert changed["due_at"] == row["due_at"]
     with pytest.raises(InvalidError, match="dayOfMonth"):
         schedules.change(registry, A, "nightly", frequency="MONTHLY")
-    schedules.change(registry, A, "nightly", frequency="MONTHLY", day_of_month="LAST", audit_hour=23)
+    late = replace(registry, audit_hour=23)
+    schedules.change(late, A, "nightly", frequency="MONTHLY", day_of_month="LAST")
     changed = schedules.describe(registry, A, "nightly")
     assert (changed["frequency"], changed["day_of_week"], changed["day_of_month"]) == ("MONTHLY", None, "LAST")
     assert moment(changed["due_at"]).hour == 23

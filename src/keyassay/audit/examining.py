@@ -40,7 +40,6 @@ class AuditSettings:
         lease: seconds after which others take over the work of a worker that has died.
         poll: seconds between two looks for work.
         retention_days: how long tasks and findings are kept.
-        audit_hour: when scheduled audits run, UTC.
     """
 
     profile: Profile = Profile.STANDARD
@@ -51,7 +50,6 @@ class AuditSettings:
     lease: float = 20.0
     poll: float = 1.0
     retention_days: int = 90
-    audit_hour: int = 2
 
 
 @dataclass(frozen=True, slots=True)

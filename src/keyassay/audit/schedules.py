@@ -120,7 +120,6 @@ def create(
     day_of_month: str | None = None,
     day_of_week: str | None = None,
     tags: Mapping[str, str] | None = None,
-    audit_hour: int = AUDIT_HOUR,
 ) -> str:
     """Schedule an audit.
 
@@ -133,7 +132,6 @@ def create(
         day_of_month: see ``next_due``.
         day_of_week: likewise.
         tags: of the schedule.
-        audit_hour: 0 to 23, UTC.
 
     Returns:
         Its ARN.
@@ -159,7 +157,7 @@ def create(
             "day_of_month": day_of_month,
             "day_of_week": day_of_week,
             "checks": checks,
-            "due_at": next_due(frequency, day_of_month, day_of_week, transaction.now, audit_hour),
+            "due_at": next_due(frequency, day_of_month, day_of_week, transaction.now, registry.audit_hour),
             "created_at": transaction.now,
         }
         transaction.execute(schema.scheduled_audits.insert().values(row))
@@ -205,7 +203,6 @@ def change(
     frequency: str | None = None,
     day_of_month: str | None = None,
     day_of_week: str | None = None,
-    audit_hour: int = AUDIT_HOUR,
 ) -> str:
     """Change a scheduled audit; what is not given stays. When it runs next changes only with its days.
 
@@ -227,7 +224,7 @@ def change(
         )
         if any(after[column] != before[column] for column in ("frequency", "day_of_month", "day_of_week")):
             after["due_at"] = next_due(
-                after["frequency"], after["day_of_month"], after["day_of_week"], transaction.now, audit_hour
+                after["frequency"], after["day_of_month"], after["day_of_week"], transaction.now, registry.audit_hour
             )
         if after != dict(before):
             here = (_S.account_id == actor.account_id) & (_S.name == name)

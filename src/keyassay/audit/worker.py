@@ -263,7 +263,7 @@ class AuditWorker:
             if row is None:  # another worker was first
                 return False
             days = (row["frequency"], row["day_of_month"], row["day_of_week"])
-            due = next_due(*days, transaction.now, self._settings.audit_hour)
+            due = next_due(*days, transaction.now, self._registry.audit_hour)
             transaction.execute(update(schema.scheduled_audits).where(here).values(due_at=due))
             try:
                 tasks.begin(transaction, row["checks"], scheduled_audit_name=name, type=TaskType.SCHEDULED)

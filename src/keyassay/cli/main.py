@@ -31,6 +31,7 @@ COMMANDS = {
     "lists": "See, build, verify and search the lists of weak keys.",
     "seeds": "Search for keys that were made from a guessable seed.",
     "serve": "Run the registry behind AWS IoT's API.",
+    "worker": "Do a registry's audits and mitigation beside its server.",
     "accounts": "The accounts of a registry.",
     "keys": "Who may sign requests to a registry.",
     "database": "Upgrade, check, back up, restore or move a registry's database.",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from keyassay.cli.service import database_options, libraries
+from keyassay.cli.service import database_options, libraries, worker_options
 
 
 @click.command(
@@ -33,6 +33,11 @@ from keyassay.cli.service import database_options, libraries
 )  # fmt: skip
 @click.option("--metrics", metavar="HOST:PORT", help="Show counters for Prometheus there; loopback only.")
 @click.option(
+    "--workers", type=click.IntRange(0, 64), default=1, show_default=True, metavar="N",
+    help="Audits at a time; 0 leaves all work to `keyassay worker`.",
+)  # fmt: skip
+@worker_options
+@click.option(
     "--threads", type=click.IntRange(1, 256), default=16, show_default=True, metavar="N", help="For requests."
 )
 @click.option(
@@ -50,6 +55,13 @@ def command(
     endpoint: str,
     screen_registrations: str,
     metrics: str | None,
+    workers: int,
+    audit_profile: str,
+    audit_level: str,
+    audit_hour: int,
+    fleet_store: Path | None,
+    publish_to: tuple[str, ...],
+    webhook_secrets: Path | None,
     threads: int,
     log_format: str,
     insecure_no_auth: bool,
@@ -84,6 +96,13 @@ def command(
         insecure_no_auth=insecure_no_auth,
         metrics=Address.parse(metrics) if metrics else None,
         screening=screen_registrations,
+        workers=workers,
+        audit_profile=audit_profile,
+        audit_level=audit_level,
+        audit_hour=audit_hour,
+        fleet_store=fleet_store,
+        publish_to=publish_to,
+        webhook_secrets=webhook_secrets,
         threads=threads,
         log_format=log_format,
         environment=dict(os.environ),

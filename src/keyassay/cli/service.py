@@ -38,6 +38,40 @@ def database_options(function: Command) -> Command:
     return function
 
 
+def worker_options(function: Command) -> Command:
+    """What workers have to know: how audits are done, and where messages may go."""
+    for option in reversed((
+        click.option(
+            "--audit-profile", type=click.Choice(["aws", "fast", "standard"]), default="standard", show_default=True,
+            help="Checks that audits of keys do; aws is AWS's two, and no comparing of keys.",
+        ),
+        click.option(
+            "--audit-level", type=click.Choice(["broken", "weak"]), default="broken", show_default=True,
+            help="The mildest weakness that makes a certificate noncompliant.",
+        ),
+        click.option(
+            "--audit-hour", type=click.IntRange(0, 23), default=2, show_default=True, metavar="HOUR",
+            envvar="KEYASSAY_AUDIT_HOUR", show_envvar=True, help="When scheduled audits run, UTC.",
+        ),
+        click.option(
+            "--fleet-store", envvar="KEYASSAY_FLEET_STORE", show_envvar=True, default=None,
+            type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
+            help="Keeps the keys that audits compared with each other.  [default: fleet beside the SQLite file]",
+        ),
+        click.option(
+            "--publish-to", multiple=True, metavar="[ACCOUNT=]TARGET", envvar="KEYASSAY_PUBLISH_TO", show_envvar=True,
+            help="An SNS topic's ARN or a webhook's https://... that messages may go to (may be repeated).",
+        ),
+        click.option(
+            "--webhook-secrets", envvar="KEYASSAY_WEBHOOK_SECRETS", show_envvar=True, default=None,
+            type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+            help="A line for each webhook: its address, a space, its secret (whsec_...).",
+        ),
+    )):  # fmt: skip
+        function = option(function)
+    return function
+
+
 account_option = click.option(
     "--account", default="", metavar="ID", help="Whose; not needed where there is only one account."
 )

@@ -86,6 +86,7 @@ class Registry:
         endpoint: host name (with port) that DescribeEndpoint tells devices.
         public_url: where CRLs and OCSP are served; stands in issued certificates, unless it is empty.
         limits: quotas.
+        audit_hour: when scheduled audits run, UTC.
         screening: looks at the keys of certificates that are being registered; None for nothing.
     """
 
@@ -95,6 +96,7 @@ class Registry:
     endpoint: str = "localhost"
     public_url: str = ""
     limits: Limits = field(default_factory=Limits)
+    audit_hour: int = 2
     screening: Screening | None = None
 
     def examine(self, spki: bytes) -> object:

@@ -72,7 +72,9 @@ def open_registry(settings: Settings, *, create: bool = False) -> Registry:
     else:
         registry_is_new = create and not accounts.any_account(database)
         seal = sealing.from_file(settings.sealing_key_file, create=registry_is_new)
-    return Registry(database, seal, region=settings.region, endpoint=settings.endpoint_name)
+    return Registry(
+        database, seal, region=settings.region, endpoint=settings.endpoint_name, audit_hour=settings.audit_hour
+    )
 
 
 def first_account(registry: Registry, environment: Mapping[str, str], folder: Path) -> str:

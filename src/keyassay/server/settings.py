@@ -14,6 +14,8 @@ from keyassay.lists.lookup import data_folder
 DEFAULT_LISTEN = "127.0.0.1:8443"
 DEFAULT_REGION = "us-east-1"
 SCREENING = ("off", "report", "refuse")
+AUDIT_PROFILES = ("aws", "fast", "standard")
+AUDIT_LEVELS = ("broken", "weak")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,13 @@ class Settings:
         insecure_no_auth: take everybody for the first account's administrator; loopback only.
         metrics: where Prometheus reads, loopback only; None for nowhere.
         screening: what happens to broken keys at registration: off, report, refuse.
+        workers: threads that do audits; with 0 a server does no work of its own (``keyassay worker`` does).
+        audit_profile: how much work a key is worth in audits: aws, fast, standard.
+        audit_level: the mildest weakness that makes a certificate noncompliant: broken, weak.
+        audit_hour: when scheduled audits run, UTC.
+        fleet_store: folder for the keys that were compared with each other; None for ``fleet`` beside the SQLite file.
+        publish_to: topics and webhooks that messages may go to, with ``ACCOUNT=`` before those of one account.
+        webhook_secrets: file with a line for each webhook: its address and its secret.
         threads: that answer requests.
         connections: at most, at once.
         log_format: "json" or "text".
@@ -80,6 +89,13 @@ class Settings:
     insecure_no_auth: bool = False
     metrics: Address | None = None
     screening: str = "report"
+    workers: int = 1
+    audit_profile: str = "standard"
+    audit_level: str = "broken"
+    audit_hour: int = 2
+    fleet_store: Path | None = None
+    publish_to: tuple[str, ...] = ()
+    webhook_secrets: Path | None = None
     threads: int = 16
     connections: int = 1_000
     log_format: str = "json"
@@ -104,6 +120,12 @@ class Settings:
             raise KeyassayError(f"{self.region!r} is no region", "us-east-1 is one")
         if self.screening not in SCREENING:
             raise KeyassayError(f"screening is one of {', '.join(SCREENING)}")
+        if self.audit_profile not in AUDIT_PROFILES:
+            raise KeyassayError(f"the profile of audits is one of {', '.join(AUDIT_PROFILES)}")
+        if self.audit_level not in AUDIT_LEVELS:
+            raise KeyassayError(f"the level of audits is one of {', '.join(AUDIT_LEVELS)}")
+        if not 0 <= self.audit_hour <= 23:
+            raise KeyassayError("the hour of audits is one of 0 to 23")
 
     @property
     def database_url(self) -> str:
@@ -119,6 +141,16 @@ class Settings:
         if url.startswith("sqlite:///"):
             return Path(url.removeprefix("sqlite:///")).parent / "keyassay.key"
         return data_folder() / "keyassay.key"
+
+    @property
+    def fleet_folder(self) -> Path:
+        """Where the keys that were compared are, with the default filled in."""
+        if self.fleet_store is not None:
+            return self.fleet_store
+        url = self.database_url
+        return (
+            Path(url.removeprefix("sqlite:///")).parent if url.startswith("sqlite:///") else data_folder()
+        ) / "fleet"
 
     @property
     def endpoint_name(self) -> str:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from keyassay.audit.examining import AuditSettings
+from keyassay.audit.worker import AuditWorker
+from keyassay.errors import KeyassayError
+from keyassay.findings import Classification, Profile
+from keyassay.mitigation.destinations import Destinations
+from keyassay.mitigation.publishing import Publisher
 from keyassay.mitigation.worker import MitigationWorker
 from keyassay.registry.registry import Registry
 from keyassay.server.settings import Settings
@@ -26,9 +33,31 @@ class Worker(Protocol):
 
 
 def workers_of(settings: Settings, registry: Registry, log: Any) -> list[Worker]:
-    """All workers, as ``serve`` and ``worker`` run them."""
-    del settings
-    return [MitigationWorker(registry, log)]
+    """All workers, as ``serve`` and ``worker`` run them; none if the settings say so."""
+    if not settings.workers:
+        return []
+    audits = AuditSettings(
+        profile=Profile[settings.audit_profile.upper()],
+        level=Classification(settings.audit_level),
+        fleet_store=settings.fleet_folder,
+    )
+    auditors = [AuditWorker(registry, audits, log, number + 1) for number in range(settings.workers)]
+    return [MitigationWorker(registry, log), Publisher(registry, destinations_of(settings), log), *auditors]
+
+
+def destinations_of(settings: Settings) -> Destinations:
+    """Where messages may go.
+
+    Raises:
+        KeyassayError: a target is none, a webhook has no secret, or the file cannot be read.
+    """
+    secrets = ""
+    if settings.webhook_secrets is not None:
+        try:
+            secrets = settings.webhook_secrets.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise KeyassayError(f"the webhooks' secrets cannot be read: {type(error).__name__}") from None
+    return Destinations.read(settings.publish_to, secrets)
 
 
 class Workers:
@@ -55,3 +84,21 @@ class Workers:
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(GRACE)
+
+
+def work_until_told(workers: Workers, log: Any) -> None:
+    """Run workers in this process until SIGTERM or SIGINT; call it from the main thread."""
+    told = threading.Event()
+    before = {
+        number: signal.signal(number, lambda _number, _frame: told.set()) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        workers.start()
+        log.info("working")
+        while not told.wait(1.0):
+            pass
+    finally:
+        workers.stop()
+        log.info("stopped")
+        for number, handler in before.items():
+            signal.signal(number, handler)
