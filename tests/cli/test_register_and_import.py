@@ -10,6 +10,7 @@ import moto
 import pytest
 
 import fleet_keys
+from keyassay.cli import connection
 from keyassay.registry import authorities, certificates
 from live_server import client, running
 from two_accounts import SECRET, A
@@ -99,3 +100,9 @@ def test_import_from_aws_as_moto_plays_it(keyassay, tmp_path: Path, monkeypatch:
         assert (done.code, done.out, done.err) == (0, "3 certificates imported\n", "")
         imported = {row["id"]: row["status"] for row in certificates.listed(server.registry, A).rows}
         assert imported == {devices[0].id: "ACTIVE", devices[1].id: "INACTIVE", devices[2].id: "REVOKED"}
+
+
+def test_aws_is_aws_even_where_the_environment_names_a_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else an import would read from the registry that it writes to."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_IOT", "http://127.0.0.1:8443")
+    assert connection.client(None, None, "eu-west-1").meta.endpoint_url == "https://iot.eu-west-1.amazonaws.com"

@@ -55,7 +55,11 @@ def client(endpoint_url: str | None, aws_profile: str | None, region: str | None
     try:
         session = boto3.Session(profile_name=aws_profile or None)
         chosen = region or session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
-        config = Config(retries={"mode": "standard", "total_max_attempts": 4}, max_pool_connections=16)
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": 4},
+            max_pool_connections=16,
+            ignore_configured_endpoint_urls=True,  # AWS_ENDPOINT_URL_IOT, where None shall mean AWS
+        )
         return session.client("iot", endpoint_url=endpoint_url, region_name=chosen, config=config)
     except (BotoCoreError, ValueError) as error:
         raise KeyassayError(f"cannot prepare requests: {error}") from None
