@@ -40,8 +40,7 @@ def test_found_whatever_the_workers(jobs: int, own_folder: Path) -> None:
     told: list[float | None] = []
     search = SeedSearch(
         MODULI,
-        [MODEL, OTHER],
-        range(10_000),
+        {range(10_000): [MODEL, OTHER]},
         jobs=jobs,
         unit=1_000,
         progress=lambda _phase, share, _seeds: told.append(share),
@@ -55,7 +54,7 @@ def test_found_whatever_the_workers(jobs: int, own_folder: Path) -> None:
 
 
 def test_ends_when_all_are_found() -> None:
-    search = SeedSearch(MODULI[3:4], [MODEL], range(1 << 20), unit=1_000)
+    search = SeedSearch(MODULI[3:4], {range(1 << 20): [MODEL]}, unit=1_000)
     assert [origin.seed for _, origin, _ in search.run()] == [700]
     assert search.done == 1
 
@@ -71,14 +70,14 @@ def test_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
         return original(targets, models, start, stop)  # type: ignore[arg-type]
 
     monkeypatch.setattr(seed_search, "_searched", counted)
-    first = SeedSearch(MODULI, [MODEL, OTHER], range(10_000), unit=1_000)
+    first = SeedSearch(MODULI, {range(10_000): [MODEL, OTHER]}, unit=1_000)
     with pytest.raises(KeyboardInterrupt):
         list(first.run())
     assert json.loads(first.state.read_text())["done"] == 6
     assert first.state.stat().st_mode & 0o077 == 0
     monkeypatch.setattr(seed_search, "_searched", original)
     # the order of the keys does not matter
-    again = SeedSearch(MODULI[::-1], [MODEL, OTHER], range(10_000), unit=1_000)
+    again = SeedSearch(MODULI[::-1], {range(10_000): [MODEL, OTHER]}, unit=1_000)
     assert again.done == 6
     assert {place: origin for place, (origin, _) in again.found.items()} == {1: EARLY}
     assert {place: origin.seed for place, origin, _ in again.run()} == {1: 700, 0: 9_000}
@@ -87,11 +86,11 @@ def test_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_states_are_not_trusted(tmp_path: Path) -> None:
     state = tmp_path / "state.json"
-    search = SeedSearch(MODULI, [MODEL], range(5_000), unit=1_000, state=state)
+    search = SeedSearch(MODULI, {range(5_000): [MODEL]}, unit=1_000, state=state)
     search._write()
     content = json.loads(state.read_text())
     state.write_text(json.dumps({**content, "found": [[0, MODEL.name, 5, 1, 0, 1], [99, MODEL.name, 5, 1, 0, 1]]}))
-    assert SeedSearch(MODULI, [MODEL], range(5_000), unit=1_000, state=state).found == {}
+    assert SeedSearch(MODULI, {range(5_000): [MODEL]}, unit=1_000, state=state).found == {}
     for damaged in (
         {**content, "done": 6},
         {**content, "done": "x"},
@@ -100,22 +99,22 @@ def test_states_are_not_trusted(tmp_path: Path) -> None:
     ):
         state.write_text(json.dumps(damaged))
         with pytest.raises(KeyassayError, match="damaged"):
-            SeedSearch(MODULI, [MODEL], range(5_000), unit=1_000, state=state)
+            SeedSearch(MODULI, {range(5_000): [MODEL]}, unit=1_000, state=state)
     for other in (range(4_000), range(1, 5_000)):
         state.write_text(json.dumps(content))
         with pytest.raises(KeyassayError, match="another search"):
-            SeedSearch(MODULI, [MODEL], other, unit=1_000, state=state)
+            SeedSearch(MODULI, {other: [MODEL]}, unit=1_000, state=state)
     state.write_text("{")
     with pytest.raises(KeyassayError, match="cannot be read"):
-        SeedSearch(MODULI, [MODEL], range(5_000), unit=1_000, state=state)
+        SeedSearch(MODULI, {range(5_000): [MODEL]}, unit=1_000, state=state)
 
 
 def test_seeds_have_to_exist() -> None:
     with pytest.raises(ValueError, match="32 bits"):
-        SeedSearch(MODULI, [MODEL], range(2**32 + 1))
+        SeedSearch(MODULI, {range(2**32 + 1): [MODEL]})
 
 
 def test_estimates_are_of_the_right_kind() -> None:
-    small, large = (SeedSearch(MODULI, [MODEL], range(1 << bits)).seconds() for bits in (20, 30))
+    small, large = (SeedSearch(MODULI, {range(1 << bits): [MODEL]}).seconds() for bits in (20, 30))
     assert 0 < small < large
-    assert SeedSearch(MODULI, [MODEL], range(0)).seconds() == 0
+    assert SeedSearch(MODULI, {range(0): [MODEL]}).seconds() == 0

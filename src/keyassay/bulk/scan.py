@@ -114,7 +114,8 @@ class Plan:
             now=self.now,
             key_count=self.expected,
             walk_follows=self.walks,
-            budget=min(self.settings.budget, self.settings.total_budget or self.settings.budget),
+            budget=self.settings.budget,
+            total_budget=self.settings.total_budget or float("inf"),
         )
 
     def context_for(self, one: Check[Any], *, alone: bool = False) -> Context:

@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process
@@ -42,8 +42,7 @@ class SeedSearch:
 
     Args:
         moduli: distinct.
-        models: what is tried.
-        seeds: the range of seeds.
+        plan: what is tried: models by the range of their seeds.
         state: the state file; None for the default place. Made when there is something to keep, removed at the end.
         jobs: worker processes; 1 works in this one.
         progress: is told phase, share of the whole search, seeds tried (of all generators together).
@@ -57,8 +56,7 @@ class SeedSearch:
     def __init__(
         self,
         moduli: Sequence[int],
-        models: Sequence[Model],
-        seeds: range,
+        plan: Mapping[range, Sequence[Model]],
         *,
         state: Path | None = None,
         jobs: int = 1,
@@ -68,20 +66,23 @@ class SeedSearch:
         """Sort the moduli and read the state."""
         self._moduli = moduli
         self.targets = Targets.of(moduli)
-        self._groups: dict[str, list[Model]] = {}
-        for model in models:
-            self._groups.setdefault(model.generator.name, []).append(model)
-            if not 0 <= seeds.start <= seeds.stop <= 1 << model.generator.seed_bits:
-                raise ValueError(f"{model.name} has seeds of {model.generator.seed_bits} bits")
-        self._seeds = seeds
+        self._groups: dict[tuple[range, str], list[Model]] = {}
+        for seeds, models in plan.items():
+            for model in models:
+                self._groups.setdefault((seeds, model.generator.name), []).append(model)
+                if not 0 <= seeds.start <= seeds.stop <= 1 << model.generator.seed_bits:
+                    raise ValueError(f"{model.name} has seeds of {model.generator.seed_bits} bits")
+        #: how many of the moduli have a size that a model fits
+        self.covered = self.targets.covered(model for models in plan.values() for model in models)
         self._unit = unit
         self._jobs = jobs
         self._progress = progress or (lambda _phase, _share, _items: None)
         self._identity = {
             "format": FORMAT,
             "keys": hashlib.sha256(",".join(f"{one:x}" for one in sorted(moduli)).encode()).hexdigest(),
-            "models": [model.name for models in self._groups.values() for model in models],
-            "seeds": [seeds.start, seeds.stop],
+            "models": [
+                [model.name, seeds.start, seeds.stop] for (seeds, _), models in self._groups.items() for model in models
+            ],
             "unit": unit,
         }
         digest = hashlib.sha256(json.dumps(self._identity).encode()).hexdigest()[:16]
@@ -96,24 +97,26 @@ class SeedSearch:
     @property
     def units(self) -> int:
         """All units there are."""
-        return self._units_of_a_generator * len(self._groups)
+        return sum(self._units_of(seeds) for seeds, _ in self._groups)
 
     @property
-    def _units_of_a_generator(self) -> int:
-        return -(-len(self._seeds) // self._unit)
+    def seeds(self) -> int:
+        """All seeds there are, those of each generator for itself."""
+        return sum(len(seeds) for seeds, _ in self._groups)
+
+    def _units_of(self, seeds: range) -> int:
+        return -(-len(seeds) // self._unit)
 
     def seconds(self) -> float:
         """CPU seconds that are left, by trying some thousand seeds of each generator (a tenth of a second)."""
         if not self.units:
             return 0.0
         total = 0.0
-        first = self._seeds.start
-        seeds = np.arange(first, min(first + BLOCK, self._seeds.stop), dtype=np.uint64)
-        for models in self._groups.values():
+        for (seeds, _), models in self._groups.items():
+            some = seeds[:BLOCK]
             started = time.process_time()
-            for _ in search(self.targets, models, seeds):
-                pass
-            total += (time.process_time() - started) / len(seeds) * len(self._seeds)
+            _searched(self.targets, models, some.start, some.stop)
+            total += (time.process_time() - started) / max(len(some), 1) * len(seeds)
         return total * (1 - self.done / self.units)
 
     def run(self) -> Iterator[tuple[int, Origin, int]]:
@@ -133,8 +136,8 @@ class SeedSearch:
                             remember(self._moduli[place], origin)
                             yield place, origin, factor
                     self.done += 1
-                    self._progress("searching", self.done / self.units, min(self.done * self._unit, self._all_seeds))
-                    if len(self.found) == len(self.targets):
+                    self._progress("searching", self.done / self.units, round(self.seeds * self.done / self.units))
+                    if len(self.found) == self.covered:
                         break
                     if time.monotonic() - self._written > _INTERVAL:
                         self._write()
@@ -144,16 +147,14 @@ class SeedSearch:
                 self._write()
         self.state.unlink(missing_ok=True)
 
-    @property
-    def _all_seeds(self) -> int:
-        return len(self._seeds) * len(self._groups)
-
     def _tasks(self) -> Iterator[tuple[list[Model], int, int]]:
-        groups = list(self._groups.values())
-        for number in range(self.done, self.units):
-            group, place = divmod(number, self._units_of_a_generator)
-            start = self._seeds.start + place * self._unit
-            yield groups[group], start, min(start + self._unit, self._seeds.stop)
+        """The units that are not done."""
+        number = 0
+        for (seeds, _), models in self._groups.items():
+            for start in range(seeds.start, seeds.stop, self._unit):
+                if number >= self.done:
+                    yield models, start, min(start + self._unit, seeds.stop)
+                number += 1
 
     def _in_turn(self) -> Generator[list[Candidate], None, None]:
         for task in self._tasks():
@@ -227,7 +228,9 @@ class SeedSearch:
 def _searched(targets: Targets, models: list[Model], start: int, stop: int) -> list[Candidate]:
     found: list[Candidate] = []
     for first in range(start, stop, BLOCK):
-        found += search(targets, models, np.arange(first, min(first + BLOCK, stop), dtype=np.uint64))
+        seeds = np.arange(first, min(first + BLOCK, stop), dtype=np.uint64)
+        for portion in targets.portions():
+            found += search(portion, models, seeds)
     return found
 
 

@@ -73,7 +73,8 @@ class Context:
         fleet_follows: the fleet check that does this check's work by the way runs after the keys: what
             ``in_fleet`` declares finds all that is to be found, and the check itself has nothing to do.
         walk_follows: RSA keys that no list of Debian's keys can decide are decided afterwards (``--walk``).
-        budget: CPU seconds that profile deep may spend on each different key; fleet checks of that profile go by it.
+        budget, total_budget: CPU seconds that the deep steps of profile deep may spend on each different key, and on
+            all of them; fleet checks of that profile go by it.
         key_count: how many keys the run is expected to hold, 0 if unknown; tables that take seconds to make
             are made only where enough keys will use them.
         cache: run-wide scratch per process, for tables.
@@ -85,6 +86,7 @@ class Context:
     fleet_follows: bool = False
     walk_follows: bool = False
     budget: float = 5.0
+    total_budget: float = float("inf")
     key_count: int = 0
     cache: dict[str, Any] = field(default_factory=dict, compare=False)
     notes: set[NotRun] = field(default_factory=set, compare=False)

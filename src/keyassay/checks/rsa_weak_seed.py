@@ -16,8 +16,8 @@ search` tries any range, in worker processes; what it finds is remembered.
 
 Cost: 21 us a seed with all models, for each size of modulus, whatever the number of keys (36 us with 10^6). So the
 small seeds take 1.4 s, the days around one certificate 1.5 s, Java's milliseconds 1.4 s. It ends when as much CPU time
-is spent as the first twelve keys have together (`--budget`), and says what is left. What was remembered costs a
-microsecond a key.
+is spent as the first twelve keys have together (`--budget`), or a tenth of `--total-budget`, and says what is left.
+What was remembered costs a microsecond a key.
 
 Profiles: standard recognises keys that `keyassay seeds search` found on this computer; deep searches.
 
@@ -167,7 +167,8 @@ def rsa_weak_seed(fleet: Fleet, context: Context) -> Iterator[tuple[int, Verdict
     if context.profile >= Profile.DEEP:
         targets = Targets.of(moduli)
         if len(targets):
-            for place, origin in _searched(fleet, targets, context.budget * min(len(targets), SHARES)):
+            seconds = min(context.budget * min(len(targets), SHARES), context.total_budget / 10)
+            for place, origin in _searched(fleet, targets, seconds):
                 _take(found, place, origin, moduli[place])
     for place, verdict in found.items():
         for ordinal in fleet.rsa_ordinals[place]:
@@ -188,6 +189,7 @@ def _message(origin: Origin) -> str:
 def _searched(fleet: Fleet, targets: Targets, seconds: float) -> Iterator[tuple[int, Origin]]:
     """Candidates of all stages, until the CPU time is spent."""
     deadline = time.process_time() + seconds
+    portions = list(targets.portions())
     tell = fleet.progress(ID)
     stages = _stages(fleet, len(targets.groups), seconds)
     total = sum(len(seeds) * len(stage.models) for stage in stages for seeds in stage.ranges)
@@ -198,11 +200,15 @@ def _searched(fleet: Fleet, targets: Targets, seconds: float) -> Iterator[tuple[
             models = [model for model in stage.models if model.generator is generator]
             for seeds in stage.ranges:
                 for first in range(seeds.start, seeds.stop, BLOCK):
-                    if time.process_time() > deadline:
-                        fleet.not_run(ID, _unfinished(stages, stage, generator.name))
-                        return
                     block = np.arange(first, min(first + BLOCK, seeds.stop), dtype=np.uint64)
-                    yield from search(targets, models, block)
+                    for portion in portions:
+                        for candidate in search(portion, models, block):
+                            yield candidate
+                            if time.process_time() > deadline:
+                                break
+                        if time.process_time() > deadline:
+                            fleet.not_run(ID, _unfinished(stages, stage, generator.name))
+                            return
                     done += len(block) * len(models)
                 tell(done / total)
 

@@ -131,9 +131,7 @@ def search(
     chosen = list(MODELS.values()) if _ALL in names else [MODELS[name] for name in dict.fromkeys(names)]
     ranges = _ranges(given, clock, chosen, skip=_ALL in names)
     holders = _moduli(paths, password_file)
-    found = 0
-    for seeds, some in ranges.items():
-        found += _search(holders, some, seeds, state, jobs or os.cpu_count() or 1, reveal)
+    found = _search(holders, ranges, state, jobs or os.cpu_count() or 1, reveal=reveal)
     if found:
         click.echo(f"{found:,} of {len(holders):,} different RSA keys found")
         return 1
@@ -225,17 +223,24 @@ def _moduli(paths: tuple[str, ...], password_file: Path | None) -> dict[int, lis
 
 
 def _search(
-    holders: dict[int, list[str]], models: list[Model], seeds: range, state: Path | None, jobs: int, reveal: bool
+    holders: dict[int, list[str]], ranges: dict[range, list[Model]], state: Path | None, jobs: int, *, reveal: bool
 ) -> int:
-    """Search one range, say what is found, and return how many keys that are."""
+    """Search, say what is found, and return how many keys that are.
+
+    Raises:
+        KeyassayError: no key has a size that a model fits, or the state file cannot be used.
+    """
     moduli = list(holders)
     with ProgressBar(unit="seeds") as bar:
-        run = SeedSearch(moduli, models, seeds, state=state, jobs=jobs, progress=bar)
-        covered = len(run.targets)
-        if covered < len(moduli):
-            click.echo(f"keyassay: {len(moduli) - covered:,} keys have a size that no model covers", err=True)
+        run = SeedSearch(moduli, ranges, state=state, jobs=jobs, progress=bar)
+        if not run.covered:
+            raise KeyassayError(
+                "no key has a size that these models cover", "`keyassay checks rsa-weak-seed` says which"
+            )
+        if run.covered < len(moduli):
+            click.echo(f"keyassay: {len(moduli) - run.covered:,} keys have a size that no model covers", err=True)
         before = f"; {run.done / run.units:.1%} were done before" if run.done else ""
-        what = f"{len(models)} model{'' if len(models) == 1 else 's'}, {covered:,} keys, {len(seeds):,} seeds"
+        what = f"{run.covered:,} keys, {run.seeds:,} seeds (of each generator for itself)"
         click.echo(f"keyassay: {what}: about {_time(run.seconds())} of CPU{before}", err=True)
         count = 0
         lines: list[str] = []

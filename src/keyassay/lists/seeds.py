@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -31,6 +31,9 @@ LEAST_PRIME, MOST_PRIME = 256, 4096
 
 #: Seeds that are worked on at once: arrays of them stay in the processor's cache.
 BLOCK = 1 << 13
+
+#: Sizes of primes that are worked on at once: the outputs for all of them are in memory together, 200 MB at most.
+SIZES = 4
 
 #: Relative difference between the products of leading bits and of primes: 2^-51 of rounding, and room.
 TOLERANCE = 2.0**-50
@@ -175,9 +178,7 @@ class Origin:
         Raises:
             KeyError: no such model.
         """
-        model = MODELS[self.model]
-        one, two = (model.start(self.seed, prime_bits, draw, self.top) for draw in self.draws)
-        return one, two
+        return _starts(self, prime_bits)
 
     def factor(self, modulus: int) -> int | None:
         """The prime factor above the first number, if it leads to this modulus: exact, a millisecond."""
@@ -186,6 +187,14 @@ class Origin:
         if model is None or not model.fits(size) or not 0 <= self.seed < 1 << model.generator.seed_bits:
             return None
         return prime_of(modulus, *self.starts(size))
+
+
+@lru_cache(64)
+def _starts(origin: Origin, prime_bits: int) -> tuple[int, int]:
+    """Kept for the case that many moduli agree with one seed, as somebody might arrange."""
+    model = MODELS[origin.model]
+    one, two = (model.start(origin.seed, prime_bits, draw, origin.top) for draw in origin.draws)
+    return one, two
 
 
 def prime_bits(modulus: int) -> int:
@@ -258,12 +267,22 @@ class Targets:
     def __len__(self) -> int:
         return sum(len(group.which) for group in self.groups)
 
+    def covered(self, models: Iterable[Model]) -> int:
+        """How many of them have a size that one of these models fits."""
+        some = list(models)
+        return sum(len(group.which) for group in self.groups if any(one.fits(group.prime_bits) for one in some))
+
+    def portions(self) -> Iterator[Targets]:
+        """A few sizes at a time, those of most keys first: what ``search`` holds in memory grows with the sizes."""
+        groups = sorted(self.groups, key=lambda group: -len(group.which))
+        yield from (Targets(tuple(groups[first : first + SIZES])) for first in range(0, len(groups), SIZES))
+
 
 def search(targets: Targets, models: Iterable[Model], seeds: Array) -> Iterator[tuple[int, Origin]]:
     """Candidates among some seeds: positions of moduli with what may be their origin, to be confirmed.
 
     Args:
-        targets: the moduli.
+        targets: the moduli; of few sizes (``portions``).
         models: of one generator, whose outputs they share.
         seeds: within the generator's range; some thousands (``BLOCK``) at a time are the cheapest.
     """
