@@ -225,6 +225,19 @@ def test_a_type_changes_where_something_is_given(registry: Registry, rows: Rows)
         thing_types.change(registry, B, "lamp", {})
 
 
+def test_more_tags_than_a_statement_binds(registry: Registry, rows: Rows) -> None:
+    many = {str(number): "" for number in range(70_000)}
+    with pytest.raises(LimitError):
+        thing_types.create(registry, A, "lamp", None, many)
+    thing_types.create(registry, A, "lamp", None, {"1": "", "kept": ""})
+    arn = registry.arn(A.account_id, "thingtype/lamp")
+    tags.untag(registry, A, arn, many)
+    tags.untag(registry, A, arn, ["1"])
+    assert [row["name"] for row in rows.all("tags")] == ["kept"]
+    told = rows.all("changes", operation="UntagResource")
+    assert [row["details"] for row in told] == [{"names": ["1"]}]
+
+
 def test_types_are_listed(registry: Registry) -> None:
     for name in ("lamp", "Lamp", "lamp2", "valve"):
         thing_types.create(registry, A, name)

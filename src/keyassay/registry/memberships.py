@@ -91,11 +91,13 @@ def add_to_groups(
 def _roots(transaction: Transaction, group_names: Iterable[str]) -> dict[str, str]:
     """Name of each group -> name of its root, in the order given."""
     wanted = list(dict.fromkeys(group_names))
-    query = select(_G.name, _G.root_name).where(_G.account_id == transaction.account_id, _G.name.in_(wanted))
-    found = {row.name: row.root_name for row in transaction.execute(query)}
-    for name in wanted:
-        if name not in found:
-            raise NotFoundError(f"there is no thing group {name}")
+    found: dict[str, str] = {}
+    for names in rows_in_chunks(wanted):
+        query = select(_G.name, _G.root_name).where(_G.account_id == transaction.account_id, _G.name.in_(names))
+        found |= {row.name: row.root_name for row in transaction.execute(query)}
+        for name in names:
+            if name not in found:
+                raise NotFoundError(f"there is no thing group {name}")
     return {name: found[name] for name in wanted}
 
 

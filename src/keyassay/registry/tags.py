@@ -51,10 +51,13 @@ def set_tags(registry: Registry, transaction: Transaction, resource: str, tags: 
     if any(name.lower().startswith("aws:") for name in tags):
         raise InvalidError("names of tags that begin with aws: are reserved")
     here = (_T.account_id == transaction.account_id) & (_T.resource == resource)
-    transaction.execute(delete(schema.tags).where(here, _T.name.in_(list(tags))))
-    held = transaction.execute(select(func.count()).where(here)).scalar_one()
-    if held + len(tags) > registry.limits.tags_of_a_resource:
-        raise LimitError(f"a resource has at most {registry.limits.tags_of_a_resource} tags")
+    most = registry.limits.tags_of_a_resource
+    held = 0
+    if len(tags) <= most:
+        transaction.execute(delete(schema.tags).where(here, _T.name.in_(list(tags))))
+        held = transaction.execute(select(func.count()).where(here)).scalar_one()
+    if held + len(tags) > most:
+        raise LimitError(f"a resource has at most {most} tags")
     rows = [
         {"account_id": transaction.account_id, "resource": resource, "name": name, "value": value}
         for name, value in tags.items()
@@ -97,12 +100,14 @@ def untag(registry: Registry, actor: Actor, arn: str, names: Iterable[str]) -> N
     Raises:
         InvalidError, NotFoundError: as ``tag``.
     """
-    wanted = sorted(set(names))
+    unwanted = set(names)
     with registry.database.write(actor) as transaction:
         resource = _existing(registry, transaction.connection, actor, arn)
         here = (_T.account_id == actor.account_id) & (_T.resource == resource)
-        transaction.execute(delete(schema.tags).where(here, _T.name.in_(wanted)))
-        transaction.record("UntagResource", "tag", resource, {"names": wanted})
+        gone = sorted(unwanted.intersection(transaction.execute(select(_T.name).where(here)).scalars()))
+        if gone:
+            transaction.execute(delete(schema.tags).where(here, _T.name.in_(gone)))
+            transaction.record("UntagResource", "tag", resource, {"names": gone})
 
 
 def tags_of(registry: Registry, actor: Actor, arn: str, *, token: str | None = None) -> Page[dict[str, Any]]:
