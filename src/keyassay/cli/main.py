@@ -34,10 +34,12 @@ COMMANDS = {
     "worker": "Do a registry's audits and mitigation beside its server.",
     "accounts": "The accounts of a registry.",
     "keys": "Who may sign requests to a registry.",
+    "ca": "The authority that issues a registry's certificates.",
     "database": "Upgrade, check, back up, restore or move a registry's database.",
     "operations": "List the operations of the API that are supported.",
     "register": "Register certificates of files.",
     "audit": "Audit a registry: run, look at findings, suppress.",
+    "mitigate": "Do something about the findings of an audit.",
     "import": "Take over certificates from AWS IoT or another registry.",
 }
 
