@@ -5,32 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import gmpy2
 import pytest
 
 import fleet_keys
-import weak_devices
 from keyassay.audit import fleet_search
 from keyassay.audit.fleet_search import REPEATED_KEY, SHARED_PRIME, Search
 from keyassay.bulk.store import Store
 from keyassay.registry import certificates
 from keyassay.registry.registry import Registry
+from sharing_devices import prime
+from sharing_devices import sharing as device
 from two_accounts import A, B
-
-
-@cache
-def prime(number: int) -> int:
-    return int(gmpy2.next_prime((3 << 1022) + gmpy2.mpz_random(gmpy2.random_state(number), 1 << 1000)))
-
-
-@cache
-def device(first: int, second: int, serial: int = 1) -> fleet_keys.Signed:
-    key = weak_devices.rsa_of(prime(first), prime(second))
-    return fleet_keys.device(f"device {first} {second} {serial}", key=key, serial=serial)
 
 
 def register(registry: Registry, *devices: fleet_keys.Signed, actor: Any = A) -> None:
