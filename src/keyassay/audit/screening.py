@@ -21,13 +21,13 @@ from random import Random
 from typing import Any
 
 from cryptography import x509
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyassay.audit.checks import AUDIT_CHECKS, resource_key
 from keyassay.audit.suppressions import suppressed_keys
 from keyassay.audit.tasks import RunStatus, TaskStatus, TaskType
-from keyassay.audit.verdicts import Catalogue, PublicFinding, cached, public, settle, store
+from keyassay.audit.verdicts import Catalogue, PublicFinding, cached, declare, public, settle, store_new
 from keyassay.bulk.results import Settings
 from keyassay.bulk.scan import Plan, assess_items
 from keyassay.certificates.der import SEQUENCE, DerError, expect
@@ -40,7 +40,7 @@ from keyassay.keymath.curves import named_curve
 from keyassay.output.description import sentence
 from keyassay.registry.errors import BrokenKeyError
 from keyassay.storage import schema
-from keyassay.storage.database import Database, Transaction
+from keyassay.storage.database import Actor, Database, Transaction
 
 CHECK = "DEVICE_CERTIFICATE_KEY_QUALITY_CHECK"
 REPEATED_KEY = "fleet-repeated-key"
@@ -50,6 +50,18 @@ NAMED = 5
 _FEW = 64
 
 _C = schema.certificates.c
+# made once: to build a statement takes longer than to execute it
+_HOLDERS = (
+    select(_C.id, _C.der)
+    .where(
+        _C.account_id == bindparam("account"),
+        _C.spki_digest == bindparam("digest"),
+        _C.id != bindparam("certificate"),
+        _C.id > bindparam("after"),
+    )
+    .order_by(_C.id)
+    .limit(50)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +105,10 @@ class Screen:
         x, y = (int(coordinate).to_bytes(32, "big") for coordinate in p256.base)
         keys: list[PublicKey] = [RsaPublicKey(modulus, 65_537) for modulus in moduli]
         _assess([*keys, EcPublicKey("P-256", b"\x04" + x + y)], plan)
-        return plan, Catalogue.of(checks, Profile.FAST)
+        catalogue = Catalogue.of(checks, Profile.FAST)
+        with self._database.write(Actor("", "server:screening")) as transaction:
+            declare(transaction, catalogue)
+        return plan, catalogue
 
     def prepare(self) -> None:
         """Load checks, lists and tables, so that the first registration need not wait for it."""
@@ -128,7 +143,7 @@ class Screen:
         if findings and self._refuse:
             raise BrokenKeyError(f"the certificate's key is refused: {findings[0].message}")
         if examined.new:
-            store(transaction, self._prepared[1], {examined.digest: examined.findings})
+            store_new(transaction, self._prepared[1], examined.digest, examined.findings)
         if findings:
             report(transaction, certificate_id, findings)
 
@@ -139,18 +154,18 @@ def _assess(keys: Sequence[PublicKey], plan: Plan) -> list[Any]:
 
 def _repeated(transaction: Transaction, certificate_id: str, subject: bytes, digest: bytes) -> Iterator[PublicFinding]:
     """The finding that the account has the key under another subject; none if it has not."""
-    others = (_C.account_id == transaction.account_id) & (_C.spki_digest == digest) & (_C.id != certificate_id)
+    values = {"account": transaction.account_id, "digest": digest, "certificate": certificate_id}
     named: list[str] = []
     after = ""
     while len(named) < NAMED:  # an image with a key in it shows at once; only long rows of renewals are read on
-        query = select(_C.id, _C.der).where(others, _C.id > after).order_by(_C.id).limit(50)
-        rows = transaction.execute(query).all()
+        rows = transaction.execute(_HOLDERS, {**values, "after": after}).all()
         named += [row.id for row in rows if _subject(bytes(row.der)) != subject]
         if len(rows) < 50:
             break
         after = rows[-1].id
     if not named:
         return
+    others = (_C.account_id == transaction.account_id) & (_C.spki_digest == digest) & (_C.id != certificate_id)
     count = transaction.execute(select(func.count()).where(others)).scalar_one()
     more = f" and {count - 1:,} more" if count > 1 else ""
     meta = check(REPEATED_KEY).metadata

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, and_, select, true
+from sqlalchemy import Connection, and_, bindparam, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyassay.checks import Check
@@ -28,6 +28,13 @@ from keyassay.storage import schema
 from keyassay.storage.database import Transaction, rows_in_chunks
 
 _V = schema.key_verdicts.c
+
+# made once: to build a statement takes longer than to execute it
+_KNOWN = select(schema.key_verdicts).where(_V.spki_digest.in_(bindparam("digests", expanding=True)))
+_NEW = {
+    name: insert(schema.key_verdicts).on_conflict_do_nothing()
+    for name, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +184,7 @@ def cached(connection: Connection, digests: Iterable[bytes], catalogue: Catalogu
     found: dict[bytes, Known] = {}
     missing: dict[str, frozenset[str]] = {catalogue.digest: frozenset()}
     for chunk in rows_in_chunks(list(dict.fromkeys(digests))):
-        for row in connection.execute(select(schema.key_verdicts).where(_V.spki_digest.in_(chunk))):
+        for row in connection.execute(_KNOWN, {"digests": chunk}):
             if row.catalogue not in missing:
                 missing[row.catalogue] = _missing(connection, row.catalogue, catalogue)
             lacking = missing[row.catalogue]
@@ -208,6 +215,30 @@ def _missing(connection: Connection, digest: str, wanted: Catalogue) -> frozense
     return frozenset(wanted.versions) if earlier is None else wanted.missing_from(earlier)
 
 
+def declare(transaction: Transaction, catalogue: Catalogue) -> None:
+    """Enter a catalogue, for ``store_new``."""
+    insert: Any = sqlite.insert if transaction.connection.dialect.name == "sqlite" else postgresql.insert
+    row = {"digest": catalogue.digest, "versions": catalogue.as_json()}
+    transaction.execute(insert(schema.catalogues).values(row).on_conflict_do_nothing())
+
+
+def store_new(transaction: Transaction, catalogue: Catalogue, digest: bytes, findings: Sequence[PublicFinding]) -> None:
+    """Keep a verdict on a key of which nothing is known; one that is there stays, whatever it says.
+
+    Args:
+        transaction: that records what follows from it.
+        catalogue: whose checks have all run; it was declared.
+        digest: SHA-256 of the subject public key info.
+        findings: before ``settle``.
+    """
+    row = {
+        "spki_digest": digest,
+        "catalogue": catalogue.digest,
+        "findings": [one.as_json() for one in findings] or None,
+    }
+    transaction.execute(_NEW[transaction.connection.dialect.name], row)
+
+
 def store(transaction: Transaction, catalogue: Catalogue, verdicts: Mapping[bytes, Sequence[PublicFinding]]) -> None:
     """Keep what all checks of a catalogue say of keys; a verdict that says more already stays.
 
@@ -221,8 +252,7 @@ def store(transaction: Transaction, catalogue: Catalogue, verdicts: Mapping[byte
     insert: Any = sqlite.insert if transaction.connection.dialect.name == "sqlite" else postgresql.insert
     there = set(transaction.execute(select(schema.catalogues.c.digest)).scalars())
     if catalogue.digest not in there:
-        row = {"digest": catalogue.digest, "versions": catalogue.as_json()}
-        transaction.execute(insert(schema.catalogues).values(row).on_conflict_do_nothing())
+        declare(transaction, catalogue)
     richer = [
         digest
         for digest in there - {catalogue.digest}
