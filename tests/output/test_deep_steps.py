@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+import keyassay.checks
 from contract import problems
 from keyassay.bulk.results import DeepSummary, Outcome, StepCount, StepReport
 from keyassay.findings import Profile
 from keyassay.output.description import amount, deep_lines
-from sample_run import results
+from sample_run import CHECKS, results
 
 STEPS = (
     StepReport("rsa-deep-thing", "p - 1 to 2^16", Outcome.DONE, "2 of 2 stages", 0.31415, 2),
@@ -124,6 +125,14 @@ def test_durations_are_said_as_they_are_asked_for():
     assert [amount(one) for one in (0.5, 5.0, 60.0, 90.0, 120.0, 600.0, 7_200.0)] == [
         "0.5 s", "5 s", "60 s", "90 s", "2 m", "10 m", "2 h",
     ]  # fmt: skip
+
+
+def test_what_a_deep_run_found_on_the_whole_fleet_is_proved_alone(rendered, changes, monkeypatch):
+    whole = [replace(one, shape="fleet") if one.id == "rsa-near-primes" else one for one in CHECKS]
+    monkeypatch.setattr(keyassay.checks, "catalogue", lambda: tuple(whole))
+    words = "--profile deep --budget 60s --check rsa-near-primes --among fleet/"
+    assert f"keyassay prove fleet/a.pem {words}\n" in rendered("table", results(), changes, budget=60.0)
+    assert "keyassay prove fleet/a.pem --among fleet/\n" in rendered("table", results())
 
 
 @pytest.mark.parametrize(("budget", "words"), [(5.0, "--profile deep"), (60.0, "--profile deep --budget 60s")])

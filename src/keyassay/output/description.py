@@ -179,10 +179,13 @@ def _prove(shown: list[Result], options: Options) -> str:
     words = ["keyassay", "prove", first.item.source.split("!")[0]]
     one = check(first.findings[0].check)
     step = next((step.step for step in first.steps if step.outcome is Outcome.FOUND), "")
-    if step:
+    whole = one.shape == "fleet" and options.budget > 0  # a search that profile deep did for all keys together
+    if step or whole:
         words += ["--profile", "deep"]
         if options.budget not in (0.0, DEFAULT_BUDGET):
             words += ["--budget", amount(options.budget).replace(" ", "")]
+    if whole:
+        words += ["--check", one.id]  # so that the others are not examined for seconds each
     if one.shape == "fleet" or any(deep.uses_known_primes for deep in one.deep_steps if deep.name == step):
         words += [word for path in options.paths[:3] for word in ("--among", path)]
     return " ".join(shell_word(word) for word in words)
