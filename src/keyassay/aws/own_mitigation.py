@@ -6,7 +6,7 @@ from typing import Any
 
 from keyassay.aws.operations import Access, Request, endpoint
 from keyassay.aws.services import actor_of, moment, paged, registry_of
-from keyassay.mitigation import publishing, tasks
+from keyassay.mitigation import actions, publishing, tasks
 from keyassay.mitigation.plan import Planned
 
 _PAGE: dict[str, dict[str, Any]] = {
@@ -22,6 +22,18 @@ _PAGE: dict[str, dict[str, Any]] = {
     takes={
         "target": {"shape": "AuditMitigationActionsTaskTarget"},
         "auditCheckToActionsMapping": {"shape": "AuditCheckToActionsMapping"},
+        "actionsDefinition": {
+            "type": "list",
+            "max": 25,
+            "member": {
+                "type": "structure",
+                "members": {
+                    "name": {"shape": "MitigationActionName"},
+                    "actionParams": {"shape": "MitigationActionParams"},
+                },
+                "required": ("name", "actionParams"),
+            },
+        },
         **_PAGE,
     },
     required=("target", "auditCheckToActionsMapping"),
@@ -30,12 +42,17 @@ def plan_mitigation(request: Request, params: dict[str, Any]) -> dict[str, Any]:
     """What StartAuditMitigationActionsTask would do with the same target and mapping; nothing changes.
 
     Findings come in the order in which a task takes them up, each with its steps, or with the reason why it is skipped.
+    The mapping may name actions that do not exist yet: ``actionsDefinition`` says what they would be.
     """
+    proposed = [actions.Action(one["name"], "", "", one["actionParams"]) for one in params.get("actionsDefinition", ())]
+    for one in proposed:
+        actions.type_of(one.params)
     page = tasks.dry_run(
         registry_of(request),
         actor_of(request),
         params["target"],
         params["auditCheckToActionsMapping"],
+        proposed=proposed,
         token=params.get("nextToken"),
         size=params.get("maxResults"),
     )

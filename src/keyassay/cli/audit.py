@@ -39,18 +39,18 @@ def _stamp(value: Any) -> str:
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(value, datetime) else str(value or "")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A result of the API as JSON."""
     if isinstance(value, datetime):
         return _stamp(value)
     if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items() if name != "ResponseMetadata"}
+        return {name: plain(one) for name, one in value.items() if name != "ResponseMetadata"}
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     return value
 
 
-def _all(call: Any, member: str, **given: Any) -> Iterator[dict[str, Any]]:
+def every(call: Any, member: str, **given: Any) -> Iterator[dict[str, Any]]:
     """The rows of all pages."""
     token = None
     while True:
@@ -130,9 +130,9 @@ def _wait(api: Any, task_id: str) -> dict[str, Any]:
 
 
 def _show(api: Any, task_id: str, task: dict[str, Any], *, as_json: bool) -> int:
-    found = list(_all(api.list_audit_findings, "findings", taskId=task_id, maxResults=250))
+    found = list(every(api.list_audit_findings, "findings", taskId=task_id, maxResults=250))
     if as_json:
-        click.echo(json.dumps({"taskId": task_id, **_plain(task), "findings": _plain(found)}, indent=2))
+        click.echo(json.dumps({"taskId": task_id, **plain(task), "findings": plain(found)}, indent=2))
     else:
         click.echo(_task_text(task_id, task))
         if found:
@@ -222,9 +222,9 @@ def list_(days: int, endpoint_url: str, aws_profile: str | None, region: str | N
     now = datetime.now(UTC)
     with asking(endpoint_url):
         given = {"startTime": now - timedelta(days=days), "endTime": now + timedelta(minutes=1), "maxResults": 250}
-        tasks = list(_all(api.list_audit_tasks, "tasks", **given))
+        tasks = list(every(api.list_audit_tasks, "tasks", **given))
     if as_json:
-        click.echo(json.dumps(_plain(tasks), indent=2))
+        click.echo(json.dumps(plain(tasks), indent=2))
     else:
         click.echo(
             table(("audit", "type", "status"), [(one["taskId"], one["taskType"], one["taskStatus"]) for one in tasks])
@@ -262,27 +262,31 @@ def findings(
         if days is not None:
             given |= {"startTime": now - timedelta(days=days), "endTime": now + timedelta(minutes=1)}
         else:
-            given["taskId"] = task or _latest(api, now)
+            given["taskId"] = task or latest_audit(api, now)
         if check_name:
             given["checkName"] = check_name
         if certificate:
             given["resourceIdentifier"] = {"deviceCertificateId": certificate}
         if suppressed is not None:
             given["listSuppressedFindings"] = suppressed
-        found = list(_all(api.list_audit_findings, "findings", **given))
+        found = list(every(api.list_audit_findings, "findings", **given))
     if as_json:
-        click.echo(json.dumps(_plain(found), indent=2))
+        click.echo(json.dumps(plain(found), indent=2))
     else:
         click.echo(_findings_text(found) if found else "no findings")
 
 
-def _latest(api: Any, now: datetime) -> str:
+def latest_audit(api: Any, now: datetime) -> str:
+    """The id of the newest audit that has ended; what screening finds at registrations is none.
+
+    Raises:
+        KeyassayError: there is none.
+    """
     given = {"startTime": now - timedelta(days=89), "endTime": now + timedelta(minutes=1), "maxResults": 250}
-    tasks = [one for one in _all(api.list_audit_tasks, "tasks", **given) if one["taskStatus"] not in _RUNNING]
-    if not tasks:
-        raise KeyassayError("no audit has ended yet", "`keyassay audit run` starts one")
-    described = [(api.describe_audit_task(taskId=one["taskId"])["taskStartTime"], one["taskId"]) for one in tasks[:50]]
-    return str(max(described)[1])
+    for one in every(api.list_audit_tasks, "tasks", **given):  # the newest come first
+        if one["taskStatus"] not in _RUNNING and not one["taskId"].startswith("screening-"):
+            return str(one["taskId"])
+    raise KeyassayError("no audit has ended yet", "`keyassay audit run` starts one")
 
 
 @command.command("cancel", short_help="End an audit that is running.")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -48,21 +49,76 @@ def client(endpoint_url: str | None, aws_profile: str | None, region: str | None
         KeyassayError: there is no such profile, or the address is none.
     """
     with libraries():
-        import boto3  # noqa: PLC0415  half a second that only these commands pay
         from botocore.config import Config  # noqa: PLC0415
         from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
     try:
-        session = boto3.Session(profile_name=aws_profile or None)
-        chosen = region or session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
+        session = _session(aws_profile)
         config = Config(
             retries={"mode": "standard", "total_max_attempts": 4},
             max_pool_connections=16,
             ignore_configured_endpoint_urls=True,  # AWS_ENDPOINT_URL_IOT, where None shall mean AWS
         )
-        return session.client("iot", endpoint_url=endpoint_url, region_name=chosen, config=config)
+        return session.client("iot", endpoint_url=endpoint_url, region_name=_region(session, region), config=config)
     except (BotoCoreError, ValueError) as error:
         raise KeyassayError(f"cannot prepare requests: {error}") from None
+
+
+def _session(aws_profile: str | None) -> Any:
+    import boto3  # noqa: PLC0415  half a second that only these commands pay
+
+    return boto3.Session(profile_name=aws_profile or None)
+
+
+def _region(session: Any, region: str | None) -> str:
+    return region or session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
+
+
+def ask_own(
+    endpoint_url: str,
+    aws_profile: str | None,
+    region: str | None,
+    path: str,
+    body: Mapping[str, Any],
+) -> dict[str, Any]:
+    """POST to one of the registry's own endpoints, signed like the others; call it within ``asking``.
+
+    Args:
+        endpoint_url: of the registry.
+        aws_profile: of ~/.aws, None for the environment's.
+        region: None for the configuration's, or us-east-1.
+        path: such as "/keyassay/v1/mitigation/plan".
+        body: JSON.
+
+    Raises:
+        BotoCoreError: no connection or no credentials.
+        ClientError: the API refused.
+    """
+    from botocore.auth import SigV4Auth  # noqa: PLC0415  as above
+    from botocore.awsrequest import AWSRequest  # noqa: PLC0415
+    from botocore.exceptions import ClientError, NoCredentialsError  # noqa: PLC0415
+    from botocore.httpsession import URLLib3Session  # noqa: PLC0415
+    from botocore.utils import get_environ_proxies  # noqa: PLC0415
+
+    session = _session(aws_profile)
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise NoCredentialsError
+    url = endpoint_url.rstrip("/") + path
+    headers = {"content-type": "application/json"}
+    request = AWSRequest("POST", url, headers, json.dumps(body).encode())
+    SigV4Auth(credentials.get_frozen_credentials(), "iot", _region(session, region)).add_auth(request)
+    bundle = os.environ.get("AWS_CA_BUNDLE") or session._session.get_config_variable("ca_bundle")  # noqa: SLF001  no other way
+    web = URLLib3Session(verify=bundle or True, proxies=get_environ_proxies(url), timeout=60)
+    response = web.send(request.prepare())
+    try:
+        answer: dict[str, Any] = json.loads(response.content)
+    except ValueError:
+        answer = {}
+    if response.status_code >= 400:
+        code = response.headers.get("x-amzn-errortype", str(response.status_code))
+        raise ClientError({"Error": {"Code": code, "Message": answer.get("message", "")}}, path)
+    return answer
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -238,8 +238,16 @@ def listed(
         return registry.page(connection, query, (_M.name,), scope=scope, token=token, size=size)
 
 
-def chosen(connection: Connection, account_id: str, mapping: Mapping[str, Any]) -> dict[str, Action]:
+def chosen(
+    connection: Connection, account_id: str, mapping: Mapping[str, Any], proposed: Sequence[Action] = ()
+) -> dict[str, Action]:
     """The actions that a mapping from checks to names of actions means, by name, in the order of their first mention.
+
+    Args:
+        connection: to look them up.
+        account_id: whose.
+        mapping: check -> names of actions.
+        proposed: actions that need not exist, for dry runs; they hide those of the same names.
 
     Raises:
         InvalidError: an empty mapping, an unknown check or action, an action that does not fit its check.
@@ -251,11 +259,14 @@ def chosen(connection: Connection, account_id: str, mapping: Mapping[str, Any]) 
             raise InvalidError(f"there is no audit check {check[:200]!r}")
     names = list(dict.fromkeys(name for several in mapping.values() for name in several))
     query = select(schema.mitigation_actions).where(_M.account_id == account_id, _M.name.in_(names))
-    rows = {row["name"]: row for row in connection.execute(query).mappings()}
+    known = {
+        row["name"]: Action(row["name"], row["id"], row["role_arn"], row["params"])
+        for row in connection.execute(query).mappings()
+    } | {one.name: one for one in proposed}
     for name in names:
-        if name not in rows:
+        if name not in known:
             raise InvalidError(f"there is no mitigation action {name}")
-    found = {name: Action(name, rows[name]["id"], rows[name]["role_arn"], rows[name]["params"]) for name in names}
+    found = {name: known[name] for name in names}
     for check, several in mapping.items():
         for name in several:
             if check not in FITS[found[name].type]:

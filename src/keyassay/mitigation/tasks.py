@@ -355,10 +355,20 @@ def dry_run(
     target: Mapping[str, Any],
     mapping: Mapping[str, Sequence[str]],
     *,
+    proposed: Sequence[Action] = (),
     token: str | None = None,
     size: int | None = None,
 ) -> Page[Planned]:
     """What a task would do, a page of findings at a time; nothing changes.
+
+    Args:
+        registry: where.
+        actor: who asks.
+        target: the API's.
+        mapping: check -> names of actions.
+        proposed: actions that would be created before.
+        token: of the page.
+        size: findings of a page.
 
     Raises:
         InvalidError: as ``start``; a foreign token.
@@ -372,7 +382,7 @@ def dry_run(
     except BadTokenError as error:
         raise InvalidError(str(error)) from None
     with registry.database.read() as connection:
-        definitions = actions.chosen(connection, account_id, mapping)
+        definitions = actions.chosen(connection, account_id, mapping, proposed)
         wanted.check_exists(connection, account_id)
         found = wanted.findings(connection, account_id, mapping, after, count)
         shown = found[:count]
