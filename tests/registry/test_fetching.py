@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -18,6 +19,7 @@ from authorities_in_tables import enter_authority
 from keyassay.registry import certificates, fetching, revocation
 from keyassay.registry.fetching import FetchError, fetch, fetch_due
 from keyassay.registry.registry import Registry
+from keyassay.storage import leases
 from revocation_lists import revocation_list
 from two_accounts import A, Rows
 
@@ -172,3 +174,27 @@ def test_addresses_of_certificates() -> None:
     der = one.certificate.public_bytes(Encoding.DER)
     assert fetching.distribution_points(der) == ["http://crl.example/a.crl", "https://crl.example/b.crl"]
     assert fetching.distribution_points(fleet_keys.device().certificate.public_bytes(Encoding.DER)) == []
+
+
+def test_a_worker_fetches_and_ends_when_it_is_told(registry: Registry, rows: Rows) -> None:
+    body = revocation_list(fleet_keys.authority(), [7]).public_bytes(Encoding.DER)
+    log = structlog.testing.CapturingLogger()
+    with serving(giving(body)) as (address, _):
+        named(registry, f"{address}/x.crl", "http://127.0.0.1:1/")
+        stop = threading.Event()
+        worker = fetching.Fetcher(registry, HERE, structlog.wrap_logger(log, processors=[]))
+        other = leases.take(registry.database, "revocation-lists", "another", 60)
+        assert other is not None
+        worker._turn(stop)
+        assert rows.all("revocation_lists") == []  # another has the turn
+        leases.release(registry.database, other)
+        thread = threading.Thread(target=worker.run, args=(stop,))
+        thread.start()
+        deadline = time.monotonic() + 20
+        while len(log.calls) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        stop.set()
+        thread.join(10)
+        assert not thread.is_alive()
+    assert sorted(call.method_name for call in log.calls) == ["info", "warning"]
+    assert len(rows.all("revocation_lists")) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -12,10 +13,15 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 import fleet_keys
-from keyassay.registry import accounts
+from issuing_requests import request
+from keyassay.errors import KeyassayError
+from keyassay.registry import accounts, issuing
+from keyassay.server.settings import Settings
 from live_server import running
 from revocation_lists import revocation_list
 from two_accounts import SECRET, A
@@ -66,9 +72,6 @@ def test_lists_by_the_api(database_url: str, tmp_path: Path, entries: int) -> No
 
 
 def large(authority: fleet_keys.Signed, entries: int) -> Any:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
     made = fleet_keys.NOW
     revoked = [
         x509.RevokedCertificateBuilder().serial_number(2**120 + number).revocation_date(made).build()
@@ -76,3 +79,24 @@ def large(authority: fleet_keys.Signed, entries: int) -> Any:
     ]
     builder = x509.CertificateRevocationListBuilder(authority.certificate.subject, made, made, [], revoked)
     return builder.sign(authority.key, hashes.SHA256())
+
+
+def test_settings_of_addresses() -> None:
+    good = Settings(crl_hosts=("crl.example.com", "192.0.2.1", "::1"), public_url="http://pki.example.com:8080/x")
+    assert good.crl_hosts[2] == "::1"
+    for wrong in ("http://crl.example.com", "crl.example.com:80", "", "a b", "*"):
+        with pytest.raises(KeyassayError, match="no host"):
+            Settings(crl_hosts=(wrong,))
+    for wrong in ("pki.example.com", "ftp://pki.example.com", "http://", "http://a b"):
+        with pytest.raises(KeyassayError, match="no address"):
+            Settings(public_url=wrong)
+
+
+def test_the_public_address_reaches_certificates_and_hosts_reach_the_worker(tmp_path: Path) -> None:
+    more: Any = {"public_url": "http://pki.example.com", "crl_hosts": ("127.0.0.1",), "screening": "off"}
+    with running(tmp_path, **more) as server:
+        issued = issuing.certify_request(server.registry, A, request("x", fleet_keys.ec_key(1)))
+        made = x509.load_pem_x509_certificate(issued.certificate_pem.encode())
+        (point,) = made.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+        assert point.full_name[0].value.startswith("http://pki.example.com/")
+        assert "revocation lists" in {thread.name for thread in threading.enumerate()}

@@ -28,6 +28,10 @@ from keyassay.cli.service import database_options, libraries, worker_options
 )  # fmt: skip
 @click.option("--endpoint", default="", metavar="HOST[:PORT]", help="What DescribeEndpoint tells devices.")
 @click.option(
+    "--public-url", envvar="KEYASSAY_PUBLIC_URL", show_envvar=True, default="", metavar="URL",
+    help="Stands in certificates that are issued here, as the place of revocation lists and OCSP.",
+)  # fmt: skip
+@click.option(
     "--screen-registrations", type=click.Choice(["off", "report", "refuse"]), default="report", show_default=True,
     help="What happens to a certificate whose key is broken: nothing, a finding at once, or no registration.",
 )  # fmt: skip
@@ -53,6 +57,7 @@ def command(
     tls_key: Path | None,
     region: str,
     endpoint: str,
+    public_url: str,
     screen_registrations: str,
     metrics: str | None,
     workers: int,
@@ -62,6 +67,7 @@ def command(
     fleet_store: Path | None,
     publish_to: tuple[str, ...],
     webhook_secrets: Path | None,
+    crl_hosts: tuple[str, ...],
     threads: int,
     log_format: str,
     insecure_no_auth: bool,
@@ -91,6 +97,7 @@ def command(
         tls_key=tls_key,
         region=region,
         endpoint=endpoint,
+        public_url=public_url,
         key_file=key_file,
         key_command=key_command,
         insecure_no_auth=insecure_no_auth,
@@ -103,6 +110,7 @@ def command(
         fleet_store=fleet_store,
         publish_to=publish_to,
         webhook_secrets=webhook_secrets,
+        crl_hosts=crl_hosts,
         threads=threads,
         log_format=log_format,
         environment=dict(os.environ),

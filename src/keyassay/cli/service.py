@@ -67,6 +67,11 @@ def worker_options(function: Command) -> Command:
             type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
             help="A line for each webhook: its address, a space, its secret (whsec_...).",
         ),
+        click.option(
+            "--crl-hosts", multiple=True, metavar="HOST", envvar="KEYASSAY_CRL_HOSTS", show_envvar=True,
+            help="A host that revocation lists named in certificates may be fetched from (may be repeated); "
+            "no other is ever asked.",
+        ),
     )):  # fmt: skip
         function = option(function)
     return function

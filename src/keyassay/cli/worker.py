@@ -33,6 +33,7 @@ def command(
     fleet_store: Path | None,
     publish_to: tuple[str, ...],
     webhook_secrets: Path | None,
+    crl_hosts: tuple[str, ...],
     log_format: str,
 ) -> int:
     """Do what a registry has to do beside answering: audits, mitigation, messages on their way out.
@@ -62,6 +63,7 @@ def command(
         fleet_store=fleet_store,
         publish_to=publish_to,
         webhook_secrets=webhook_secrets,
+        crl_hosts=crl_hosts,
         log_format=log_format,
     )
     log = start_logging(log_format)

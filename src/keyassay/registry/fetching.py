@@ -10,12 +10,15 @@ from __future__ import annotations
 import contextlib
 import http.client
 import ipaddress
+import os
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Collection, Iterator
+import uuid
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from cryptography import x509
@@ -25,8 +28,8 @@ from sqlalchemy import Connection, select
 from keyassay.registry import revocation
 from keyassay.registry.errors import RegistryError
 from keyassay.registry.registry import Registry
-from keyassay.storage import schema
-from keyassay.storage.database import Actor
+from keyassay.storage import leases, schema
+from keyassay.storage.database import Actor, BusyError
 
 #: seconds for one list, all of it
 PATIENCE = 10.0
@@ -36,6 +39,8 @@ FRESH = 6 * 3_600_000
 SAMPLED = 50
 #: addresses of an account that are asked in one turn
 ADDRESSES = 200
+#: seconds between two turns of a worker, and the longest turn that others wait for
+INTERVAL, TURN = 1_800.0, 3_600.0
 _CHUNK = 65_536
 #: IPv6 addresses that stand for IPv4 ones behind a translator
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
@@ -64,7 +69,13 @@ class Fetched:
     entries: int = 0
 
 
-def fetch_due(registry: Registry, hosts: Collection[str], *, now: int | None = None) -> list[Fetched]:
+def fetch_due(
+    registry: Registry,
+    hosts: Collection[str],
+    *,
+    now: int | None = None,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> list[Fetched]:
     """Fetch the lists that certificates of all accounts name, where they are not there or have become old.
 
     For each registered authority its own certificate and the newest of those that it signed are asked for their
@@ -74,6 +85,7 @@ def fetch_due(registry: Registry, hosts: Collection[str], *, now: int | None = N
         registry: where.
         hosts: names and addresses that may be asked, in lower case; nothing else is.
         now: milliseconds since 1970.
+        goes_on: asked before each address; false ends the turn.
     """
     if not hosts:
         return []
@@ -81,13 +93,15 @@ def fetch_due(registry: Registry, hosts: Collection[str], *, now: int | None = N
     allowed = frozenset(one.lower() for one in hosts)
     with registry.database.read() as connection:
         account_ids = connection.execute(select(schema.accounts.c.id).order_by(schema.accounts.c.id)).scalars().all()
-    fetched = []
+    fetched: list[Fetched] = []
     for account_id in account_ids:
         with registry.database.read() as connection:
             due = [
                 url for url in _addresses(connection, account_id, allowed) if _is_due(connection, account_id, url, now)
             ]
         for url in due[:ADDRESSES]:
+            if not goes_on():
+                return fetched
             try:
                 made = revocation.enter(registry, Actor(account_id, "worker:crl"), fetch(url, allowed), url)
                 fetched.append(Fetched(account_id, url, entries=made.entries or 0))
@@ -237,3 +251,46 @@ def _permitted_address(host: str, port: int) -> str:
         if parsed.is_global and not parsed.is_multicast and not (parsed.version == 6 and parsed in _TRANSLATED):
             return address
     raise FetchError(f"{host} leads to a private address: list the address itself if that is meant")
+
+
+class Fetcher:
+    """Fetches lists now and then; of several workers one at a time.
+
+    Args:
+        registry: where.
+        hosts: as for ``fetch_due``.
+        log: a structlog logger.
+    """
+
+    name = "revocation lists"
+
+    def __init__(self, registry: Registry, hosts: Collection[str], log: Any) -> None:
+        self._registry = registry
+        self._hosts = tuple(hosts)
+        self._log = log
+        self._holder = f"{socket.gethostname()[:100]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until told to stop; the address that is being asked is waited for."""
+        while not stop.is_set():
+            try:
+                self._turn(stop)
+            except BusyError:
+                self._log.info("revocation lists wait, the database is busy")
+            except Exception as error:  # noqa: BLE001  whatever it was, the next turn may be better
+                self._log.error("fetching revocation lists failed", error=f"{type(error).__name__}: {error}"[:300])
+            stop.wait(INTERVAL)
+
+    def _turn(self, stop: threading.Event) -> None:
+        lease = leases.take(self._registry.database, "revocation-lists", self._holder, TURN)
+        if lease is None:
+            return
+        try:
+            for one in fetch_due(self._registry, self._hosts, goes_on=lambda: not stop.is_set()):
+                what = {"account": one.account_id, "address": one.url}
+                if one.error:
+                    self._log.warning("a revocation list was not fetched", **what, reason=one.error)
+                else:
+                    self._log.info("a revocation list was fetched", **what, entries=one.entries)
+        finally:
+            leases.release(self._registry.database, lease)

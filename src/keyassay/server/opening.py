@@ -73,7 +73,12 @@ def open_registry(settings: Settings, *, create: bool = False) -> Registry:
         registry_is_new = create and not accounts.any_account(database)
         seal = sealing.from_file(settings.sealing_key_file, create=registry_is_new)
     return Registry(
-        database, seal, region=settings.region, endpoint=settings.endpoint_name, audit_hour=settings.audit_hour
+        database,
+        seal,
+        region=settings.region,
+        endpoint=settings.endpoint_name,
+        public_url=settings.public_url,
+        audit_hour=settings.audit_hour,
     )
 
 

@@ -73,6 +73,8 @@ class Settings:
         fleet_store: folder for the keys that were compared with each other; None for ``fleet`` beside the SQLite file.
         publish_to: topics and webhooks that messages may go to, with ``ACCOUNT=`` before those of one account.
         webhook_secrets: file with a line for each webhook: its address and its secret.
+        crl_hosts: names and addresses that revocation lists may be fetched from; a private address only if it is here.
+        public_url: where devices find lists and answers about what the registry issues; stands in its certificates.
         threads: that answer requests.
         connections: at most, at once.
         log_format: "json" or "text".
@@ -96,6 +98,8 @@ class Settings:
     fleet_store: Path | None = None
     publish_to: tuple[str, ...] = ()
     webhook_secrets: Path | None = None
+    crl_hosts: tuple[str, ...] = ()
+    public_url: str = ""
     threads: int = 16
     connections: int = 1_000
     log_format: str = "json"
@@ -124,6 +128,13 @@ class Settings:
             raise KeyassayError(f"the profile of audits is one of {', '.join(AUDIT_PROFILES)}")
         if self.audit_level not in AUDIT_LEVELS:
             raise KeyassayError(f"the level of audits is one of {', '.join(AUDIT_LEVELS)}")
+        for host in self.crl_hosts:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}|[0-9a-fA-F:.]{2,45}", host):
+                raise KeyassayError(
+                    f"{host!r} is no host", "crl.example.com and 192.0.2.1 are, without http:// and port"
+                )
+        if self.public_url and not re.fullmatch(r"https?://[A-Za-z0-9\[][!-~]{0,1000}", self.public_url):
+            raise KeyassayError(f"{self.public_url!r} is no address", "http://pki.example.com is one")
         if not 0 <= self.audit_hour <= 23:
             raise KeyassayError("the hour of audits is one of 0 to 23")
 

@@ -14,6 +14,7 @@ from keyassay.findings import Classification, Profile
 from keyassay.mitigation.destinations import Destinations
 from keyassay.mitigation.publishing import Publisher
 from keyassay.mitigation.worker import MitigationWorker
+from keyassay.registry.fetching import Fetcher
 from keyassay.registry.registry import Registry
 from keyassay.server.settings import Settings
 
@@ -42,7 +43,8 @@ def workers_of(settings: Settings, registry: Registry, log: Any) -> list[Worker]
         fleet_store=settings.fleet_folder,
     )
     auditors = [AuditWorker(registry, audits, log, number + 1) for number in range(settings.workers)]
-    return [MitigationWorker(registry, log), Publisher(registry, destinations_of(settings), log), *auditors]
+    fetchers = [Fetcher(registry, settings.crl_hosts, log)] if settings.crl_hosts else []
+    return [MitigationWorker(registry, log), Publisher(registry, destinations_of(settings), log), *fetchers, *auditors]
 
 
 def destinations_of(settings: Settings) -> Destinations:
