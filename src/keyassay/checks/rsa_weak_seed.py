@@ -21,8 +21,8 @@ What was remembered costs a microsecond a key.
 
 Profiles: standard recognises keys that `keyassay seeds search` found on this computer; deep searches.
 
-Mistakes: none. A key and a seed agree by chance once in 2^49, and only a factor of N just above the number that the
-seed leads to makes a finding.
+Mistakes: none. A key and a seed of one model agree by chance once in 2^46, and only a factor of N just above the
+number that the seed leads to makes a finding.
 
 Blind spots: other seeds, such as a time mixed with a process id; `keyassay seeds search` takes ranges, but no
 mixtures. Programs that draw a new number for every candidate, or that draw for other purposes before or between the

@@ -3,8 +3,8 @@
 A ``Model`` says which generator a program used and how it made numbers of the outputs. From such a number a program
 searches the next prime, which changes none of the leading bits: the product of two numbers has those of the modulus.
 ``Targets`` holds the moduli's leading bits, sorted; ``search`` multiplies floating-point numbers for thousands of seeds
-and looks the products up. What it finds by chance, one in 2^50 for each seed and key, ``confirm`` throws away: it makes
-the numbers again by the generator's plain definition, and the factor has to lie just above one of them.
+and looks the products up. What agrees by chance, one in 2^46 for each seed, model and key, ``Origin.factor`` throws
+away: it makes the numbers again by the generator's plain definition, and the factor has to lie just above one of them.
 
 Found keys are kept among the user's lists (``remember``), so that later scans know them without a search.
 """
