@@ -20,7 +20,8 @@ def test_the_private_key_of_an_absent_issuer_verifies_its_certificates() -> None
     absent = [case for case in cases_of("fleet-signature-nonce") if "not there" in case.name]
     assert len(absent) >= 3
     for case in absent:
-        found = dict(check("fleet-signature-nonce").find(fleet_of(case.items), Context(profile=Profile.STANDARD)))
+        profile = max(case.profile, Profile.STANDARD)
+        found = dict(check("fleet-signature-nonce").find(fleet_of(case.items), Context(profile=profile)))
         assert set(found) == set(case.weak)
         for position, verdict in found.items():
             d = verdict.evidence.secrets()["issuer_private_key"]
@@ -52,10 +53,19 @@ def test_each_cause_is_told_by_its_name() -> None:
         "Ed448: two issuers share two nonces": "two signers share two nonces",
         "DSA: one nonce twice": "one nonce",
         "DSA: the private key as nonce": "the nonce is the private key",
+        "four nonces of 128 bits": "its nonces are short",
+        "five nonces that begin alike": "its nonces begin alike",
+        "five nonces that end alike": "its nonces end alike",
+        "each byte four times": "each byte of its nonces comes four times",
+        "numbers of java.util.Random": "words of java.util.Random or mrand48, bytes swapped",
+        "nonces whose middle is fixed": "a structure in common",
+        "two nonces 60,000 apart": "two nonces whose difference is 60,000",
+        "two nonces whose sum is 5,000": "two nonces whose sum is 5,000",
     }
     for case in cases_of("fleet-signature-nonce"):
         if case.name in words:
-            found = list(check("fleet-signature-nonce").find(fleet_of(case.items), Context(profile=Profile.STANDARD)))
+            profile = max(case.profile, Profile.STANDARD)
+            found = list(check("fleet-signature-nonce").find(fleet_of(case.items), Context(profile=profile)))
             assert found
             assert any(words.pop(case.name) in verdict.message for _, verdict in found[:1])
     assert words == {}
@@ -144,3 +154,46 @@ def test_too_many_rings_to_try_are_said(monkeypatch: pytest.MonkeyPatch) -> None
     assert dict(check("fleet-signature-nonce").find(fleet, Context(profile=Profile.FAST))) == {}
     (note,) = fleet.notes
     assert note.reason == "not all done: rings of signers who share nonces: too many to try all"
+
+
+def deep(name: str, **more: float) -> tuple[dict[int, Verdict], set[str]]:
+    """What profile deep finds in a vector, and what it says that it has left out."""
+    (case,) = (one for one in cases_of("fleet-signature-nonce") if one.name == name)
+    context = Context(profile=Profile.DEEP, **more)  # type: ignore[arg-type]
+    found = dict(check("fleet-signature-nonce").find(fleet_of(case.items), context))
+    return found, {note.reason for note in context.notes}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "four nonces of 200 bits",
+        "twenty nonces of 252 bits",
+        "four nonces that begin with the same 48 bits",
+        "two nonces 100,000 apart",
+        "each byte twice",
+        "nonces whose upper halves agree",
+        "a nonce of 2^24 and 7",
+        "random nonces",
+    ],
+)
+@pytest.mark.slow
+def test_what_deep_does_not_reach_it_does_not_claim(name: str) -> None:
+    assert deep(name) == ({}, set())
+
+
+def test_signers_for_whom_there_is_no_time_are_counted() -> None:
+    found, notes = deep("random nonces", budget=0.0)
+    assert found == {}
+    assert notes == {"not all done: lattices for none of 2 of 2 signers; raise --budget"}
+    found, notes = deep("seventeen nonces of 240 bits", budget=0.0001)
+    assert found == {}
+    assert len(notes) == 1
+
+
+def test_signatures_of_two_keys_of_one_name_are_told_apart_before_they_go_into_a_lattice() -> None:
+    (weak,) = (one for one in cases_of("fleet-signature-nonce") if one.name == "four nonces of 128 bits")
+    (sound,) = (one for one in cases_of("fleet-signature-nonce") if one.name == "random nonces")
+    items = [*sound.items[:7], *weak.items]  # two authorities named CA, both with devices
+    found = dict(check("fleet-signature-nonce").find(fleet_of(items), Context(profile=Profile.DEEP)))
+    assert set(found) == {7}

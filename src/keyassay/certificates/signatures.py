@@ -56,6 +56,10 @@ class Signature:
         excess = self.bits - order.bit_length()
         return self.digest >> excess if excess > 0 else self.digest
 
+    def equation(self, order: int) -> tuple[int, int]:
+        """(s, z): what k is multiplied with, and the digest."""
+        return self.s, self.z(order)
+
     def private(self, k: int, order: int) -> int:
         """The private key, if k is the nonce."""
         return int((self.s * k - self.z(order)) * gmpy2.invert(self.r, order) % order)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
@@ -89,11 +89,12 @@ class Signers:
             parse: gives the signature of an item and its ordinal, if it is of the kind that is asked for.
 
         Returns:
-            By (ordinal of an item that holds the key, the key): signatures in order of issue, those of whoever may
-            have made them. And signatures of signers that are not in the run.
+            By (ordinal of the first item that holds the key, the key): signatures in order of issue, those of whoever
+            may have made them. And signatures of signers that are not in the run.
         """
         dated: dict[tuple[int, Signer], list[tuple[tuple[int, int], S]]] = {}
         nobody: list[S] = []
+        first: dict[Signer, int] = {}
         rows = list(ordinals)
         for ordinal, item in zip(rows, self.fleet.items(rows), strict=True):
             signature = parse(item, ordinal)
@@ -107,7 +108,8 @@ class Signers:
             fields = item.signed
             for signer in signers[:_MOST_OWNERS]:
                 when = (fields.not_before or 0, fields.serial_number or 0) if fields is not None else (0, 0)
-                dated.setdefault(signer, []).append((when, signature))
+                holder, key = signer
+                dated.setdefault((first.setdefault(key, holder), key), []).append((when, signature))
             if not signers:
                 nobody.append(signature)
         made = {
@@ -115,6 +117,13 @@ class Signers:
             for signer, all_of in dated.items()
         }
         return made, nobody
+
+
+def signed_with(fleet: Fleet, algorithms: Iterable[str]) -> Iterator[tuple[int, Item]]:
+    """Ordinals and items signed with one of these algorithms (dotted OIDs)."""
+    rows = fleet.signed_ordinals
+    ordinals = sorted(ordinal for oid in algorithms if oid in rows for ordinal in rows[oid].tolist())
+    return zip(ordinals, fleet.items(ordinals), strict=True)
 
 
 def key_tails(fleet: Fleet) -> NDArray[np.uint64]:

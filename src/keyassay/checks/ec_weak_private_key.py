@@ -9,18 +9,20 @@ shared inversions extend a table's reach. x(Q) = x(-Q), so every look-up covers 
 2^20, 16-bit words repeated over the whole length, and a list of some thousand lazy numbers (bytes repeated, counting up
 or down, powers of two and their neighbours and complements, well-known hexadecimal words, hashed words and counters,
 halves and thirds of the order, the curve's own constants). The same octets as seeds of Ed25519 and X25519 keys. Deep:
-|d| up to 2^32, and d = w c with w below 2^32 for 30 constants c: a 32-bit word repeated, or a window of 32 bits at any
-byte and zeros elsewhere.
+|d| up to 2^32, 2^40, 2^44 and 2^48 as far as the budget goes, and d = w c with w below 2^32 for 30 constants c: a
+32-bit word repeated, or a window of 32 bits at any byte and zeros elsewhere. Ranges go on where an earlier run of the
+same store was.
 
 Cost: with a table of 2^20 entries 0.1 us a key; the table takes 2 s and 12 MB a curve once and is kept in the user's
 cache folder. For few keys a smaller table and giant steps see exactly the same: 20 us to 0.2 ms a key. The lazy numbers
-take 0.5 s a curve once, and are kept as well. Deep: 10 ms, with the 30 constants 0.3 s.
+take 0.5 s a curve once, and are kept as well. Deep, on P-256: |d| up to 2^32 20 ms, the 30 constants 0.6 s, up to 2^40
+5 s, 2^44 75 s, 2^48 20 minutes; 12 MB in all.
 
-Profiles: fast: |d| up to 2^20, repeated words, lazy numbers and seeds. Deep: |d| up to 2^32, the constants.
+Profiles: fast: |d| up to 2^20, repeated words, lazy numbers and seeds. Deep: larger d, the constants.
 
 Mistakes: none: a finding carries d or the seed, and the public key was computed from it.
 
-Blind spots: curves over binary fields, private numbers with more than 32 random bits, words repeated that are longer
+Blind spots: curves over binary fields, private numbers with more than 48 random bits, words repeated that are longer
 than 32 bits, Ed448 and X448.
 
 Remedy: a new key from a sound generator; look for siblings made by the same code.
@@ -37,7 +39,7 @@ import numpy as np
 from keyassay.certificates.batches import EcBatch, OkpBatch
 from keyassay.certificates.item import Item
 from keyassay.certificates.public_key import EcPublicKey, OkpPublicKey, PublicKey
-from keyassay.checks import Context, batch_check
+from keyassay.checks import Context, Effort, batch_check
 from keyassay.findings import (
     Classification,
     Confidence,
@@ -54,13 +56,16 @@ from keyassay.keymath.curves import (
     affine,
     multiply,
     named_curve,
+    named_curves,
     small_logarithm,
 )
+from keyassay.keymath.giant_steps import block_count, search_blocks
 from keyassay.lists.lazy import lazy_seeds, lazy_table, public_of_seed
 from keyassay.lists.tables import is_kept, steps
 
 REACH = 1 << 20
-DEEP_REACH = 1 << 32
+#: deep: private numbers of so many bits, those of fewer bits done before; stage, and CPU seconds of the first block
+RANGES = ((32, 0, 2, 0.02), (40, 32, 4, 0.1), (44, 40, 6, 0.1), (48, 44, 7, 0.1))
 _LOW = (1 << 64) - 1
 
 
@@ -118,6 +123,7 @@ def _constants(order: int) -> list[int]:
     severity=Severity.CRITICAL,
     confidence=Confidence.PROVEN,
     profile=Profile.FAST,
+    version=2,
     references=(
         "Shanks 1971: baby steps, giant steps",
         "Courtois, Song, Castellucci 2016: Speed optimizations in Bitcoin key recovery attacks",
@@ -137,20 +143,18 @@ def ec_weak_private_key(batch: EcBatch | OkpBatch, context: Context) -> Iterator
     rows = [row for row, point in enumerate(points) if point is not None]
     if not rows:
         return
-    deep = context.profile >= Profile.DEEP
-    reach = DEEP_REACH if deep else REACH
     size = table_size(max(context.key_count, len(batch)), at_hand=is_kept(curve.name, REACH))
-    table = steps(curve.name, max(size, REACH if deep else 0))
+    table = steps(curve.name, size)
     tails = np.array([int(point[0] & _LOW) for point in points if point is not None], dtype=np.uint64)
     found: dict[int, tuple[int, str]] = {}
-    if table.size >= reach:
+    if table.size >= REACH:
         for position, index in table.find(tails):
             found[rows[position]] = (index, "small")
     else:
         for row in rows:
             point = points[row]
             assert point is not None
-            d = small_logarithm(curve, point, curve.base, table, reach)
+            d = small_logarithm(curve, point, curve.base, table, REACH)
             if d is not None:
                 found[row] = (abs(d), "small")
     lazy, numbers = lazy_table(curve.name)
@@ -161,32 +165,81 @@ def ec_weak_private_key(batch: EcBatch | OkpBatch, context: Context) -> Iterator
     for factor in _repeated_word(curve.order):
         for position, index in steps(curve.name, 65_535, factor).find(tails):
             found.setdefault(rows[position], (index * factor % curve.order, "one 16-bit word repeated"))
-    if deep:
-        for row in rows:
-            point = points[row]
-            if row not in found and point is not None:
-                guessed = _of_constant(curve, point, table)
-                if guessed is not None:
-                    found[row] = guessed
     for row, (guess, form) in found.items():
-        for d in (guess, curve.order - guess):
-            if multiply(curve, d, curve.base) == points[row]:
-                side = "" if d == guess else " counted down from the group's order"
-                message = f"the private key is {form}{side}"
-                yield row, Verdict(message, EcPrivateKey(int(d), {"form": form + side}))
-                break
+        verdict = _verdict(curve, points[row], guess, form)
+        if verdict is not None:
+            yield row, verdict
 
 
-def _of_constant(curve: Curve, point: tuple[int, int], table: StepTable) -> tuple[int, str] | None:
-    for constant in _constants(curve.order):
-        divided = multiply(curve, int(gmpy2.invert(constant, curve.order)), point)
-        if divided is None:
-            continue
-        w = small_logarithm(curve, divided, curve.base, table, DEEP_REACH)
-        if w is not None:
-            form = "32 bits and zeros" if constant & (constant - 1) == 0 else "one 32-bit word repeated"
-            return int(w * constant % curve.order), form
+def _verdict(curve: Curve, point: tuple[int, int] | None, guess: int, form: str) -> Verdict | None:
+    """The finding if the private key is the guess, or the order less it."""
+    for d in (guess % curve.order, -guess % curve.order):
+        if multiply(curve, d, curve.base) == point:
+            side = "" if d == guess else " counted down from the group's order"
+            return Verdict(f"the private key is {form}{side}", EcPrivateKey(int(d), {"form": form + side}))
     return None
+
+
+# Deep
+
+
+def _on_prime_curve(key: EcPublicKey | OkpPublicKey) -> str:
+    curve = named_curve(key.curve) if isinstance(key, EcPublicKey) else None
+    if curve is None:
+        return "only keys on curves of the Weierstrass form that have a name"
+    return "the curve is over a binary field" if curve.binary else ""
+
+
+def _declare_range(bits: int, below: int, stage: int, seconds: float) -> None:
+    """A step that tries all private numbers between two powers of two, on either end."""
+
+    def small(key: EcPublicKey, effort: Effort) -> Verdict | None:
+        curve = named_curves()[key.curve]
+        point = affine(curve, key.point)
+        if point is None:
+            return None
+        table = steps(curve.name, REACH)
+        first = block_count(table, 1 << below) if below else 0
+        total = block_count(table, 1 << bits) - first
+
+        def reached(block: int) -> None:
+            effort.reached(block - first, total, "blocks")
+
+        d = search_blocks(curve, point, table, (first + effort.start, first + total), reached)
+        return None if d is None else _verdict(curve, point, abs(d), "small")
+
+    name = f"private numbers of up to {bits} bits"
+    ec_weak_private_key.deeper(name, stage=stage, seconds=seconds, applies=_on_prime_curve)(small)
+
+
+for _range in RANGES:
+    _declare_range(*_range)
+
+
+@ec_weak_private_key.deeper("32 bits at any byte", stage=3, seconds=0.2, applies=_on_prime_curve)
+def placed(key: EcPublicKey, effort: Effort) -> Verdict | None:
+    """A word of 32 bits repeated, or at any byte and zeros elsewhere."""
+    curve = named_curves()[key.curve]
+    point = affine(curve, key.point)
+    if point is None:
+        return None
+    table = steps(curve.name, REACH)
+    constants = _constants(curve.order)
+    for place, constant in enumerate(constants[effort.start :], effort.start + 1):
+        found = _of_constant(curve, point, table, constant)
+        if found is not None:
+            return _verdict(curve, point, *found)
+        effort.reached(place, len(constants), "places")
+    return None
+
+
+def _of_constant(curve: Curve, point: tuple[int, int], table: StepTable, constant: int) -> tuple[int, str] | None:
+    divided = multiply(curve, int(gmpy2.invert(constant, curve.order)), point)
+    w = None if divided is None else search_blocks(curve, divided, table, (0, 1))
+    if w is None:
+        return None
+    form = "32 bits and zeros" if constant & (constant - 1) == 0 else "one 32-bit word repeated"
+    return int(w * constant % curve.order), form
 
 
 def _seeds(batch: OkpBatch) -> Iterator[tuple[int, Verdict]]:

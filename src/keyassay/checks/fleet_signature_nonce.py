@@ -13,20 +13,29 @@ Ed448: equal R, and a = (S1 - S2)/(h1 - h2) with h = H(R, A, M). Each r is also 
 and lazy multiples of the base point and among the public keys of the run (k = d). In standard: k = z; and for
 signatures of one signer, in order of issue, equal steps (k, k + c, k + 2c), k' = k +- 1, 2k or 2k + 1, and k' = a k + b
 with unknown a and b (four in a row). The signer is looked for by name and key identifier in the run.
+Deep: for each signer, lattices whose shortest vector tells d where nonces are short, agree in their first or last bits,
+repeat each byte four times, are words of a known generator (java.util.Random, drand48, MMIX), or have any structure in
+common that one multiplication makes visible; and pairs of nonces whose sum or difference is at most 65,884, by their
+points. The signer need not be in the run.
 
 Cost: parsing, some microseconds a signature, and a sort; for small nonces 0.2 ms a signature below 1,000 of them, a
 table of 2 s a curve above. Standard: 0.1 ms a signature, 0.5 ms more where the signer is in the run. A hit costs
-milliseconds.
+milliseconds. Deep: 1 ms a signature, and 0.5 to 5 s a signer; at most twice the budget of a key (10 s), and 120 times
+it (10 minutes) for all signers, those with many signatures first. What there is no time for is said.
 
-Profiles: fast: equal r and R, rings, small and lazy nonces, k = d. Standard adds k = z and the rules.
+Profiles: fast: equal r and R, rings, small and lazy nonces, k = d. Standard adds k = z and the rules. Deep adds
+what takes lattices.
 
 Mistakes: none: dG has to be the signer's key, or, where the signer is not in the run, kG has to have the x coordinate
 r, which chance allows with probability below 2^-100. The same certificate twice is no reuse: r, s and digest agree.
 
-Blind spots: an issuer with more than 8 keys of one name and no key identifiers. Nonces with a bias but no repetition
-need lattices over many signatures and a budget. Rings of more than eight signers. Signatures with a hash that is not
-SHA-1 or SHA-2. DSA, EdDSA, rings and the rules only where the signers' keys are in the run. What EdDSA's nonces give
-away is the private scalar, which signs as well as the seed, but from which the seed does not follow.
+Blind spots: an issuer with more than 8 keys of one name and no key identifiers. Rings of more than eight signers.
+Signatures with a hash that is not SHA-1 or SHA-2. DSA, EdDSA, rings and the rules only where the signers' keys are in
+the run. What EdDSA's nonces give away is the private scalar, which signs as well as the seed, but from which the seed
+does not follow. Deep needs so many signatures with a flaw, on P-256: 3 for 87 bits missing of each nonce, 5 for 52,
+9 for 30, 17 for 16, 40 for 8, 60 for 6; below that nothing is found. Where nonces agree without being short, one or two
+more. Of a signer with sound and flawed nonces, 4 or 10 flawed ones in a row. Timing and power traces tell which nonces
+are short (Minerva, TPM-FAIL, LadderLeak): the certificates don't. Generators with their words in other orders.
 
 Remedy: the finding is about the signer: revoke it and everything it signed, and replace its signing code by one with
 deterministic nonces (RFC 6979) before making a new key.
@@ -34,7 +43,7 @@ deterministic nonces (RFC 6979) before making a new key.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, pairwise
@@ -44,7 +53,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keyassay.certificates.fleet import Fleet
-from keyassay.certificates.item import Item
 from keyassay.certificates.public_key import DsaPublicKey, EcPublicKey
 from keyassay.certificates.shared_nonces import SharedNonces
 from keyassay.certificates.signatures import (
@@ -58,7 +66,7 @@ from keyassay.certificates.signatures import (
     parse,
     parse_edwards,
 )
-from keyassay.certificates.signers import Signers, key_tails
+from keyassay.certificates.signers import Signers, key_tails, signed_with
 from keyassay.certificates.uneven_nonces import Allowance, biased_nonces, biased_nonces_of_absent, close_nonces
 from keyassay.checks import Context, fleet_check
 from keyassay.findings import (
@@ -174,17 +182,21 @@ class _Run:
 
 @fleet_check(
     id="fleet-signature-nonce",
-    title="signature nonce reused or small",
+    title="signature nonce reused or guessable",
     classification=Classification.BROKEN,
     severity=Severity.CRITICAL,
     confidence=Confidence.PROVEN,
     profile=Profile.FAST,
+    version=2,
     references=(
         "FIPS 186-4, 6.4",
         "RFC 6979",
         "RFC 8032, 5.1.6",
         "bushing, marcan, segher, sven 2010: Console hacking, PS3 epic fail",
+        "Howgrave-Graham, Smart 2001: Lattice attacks on digital signature schemes",
         "Breitner, Heninger 2019: Biased nonce sense",
+        "CVE-2024-31497",
+        "google/paranoid_crypto: CheckLCGNonceGMP, CheckCr50U2f",
     ),
 )
 def fleet_signature_nonce(fleet: Fleet, context: Context) -> Iterator[tuple[int, Verdict]]:
@@ -197,13 +209,13 @@ def fleet_signature_nonce(fleet: Fleet, context: Context) -> Iterator[tuple[int,
         run.report,
         lambda key, d: proof_of(key, d, {}) is not None,
     )
-    for ordinal, item in _signed_with(fleet, ALGORITHMS):
+    for ordinal, item in signed_with(fleet, ALGORITHMS):
         signature = parse(item, ordinal)
         if signature is not None:
             run.owners.append(ordinal)
             run.tails.append(signature.r & _LOW)
             run.sizes.append(0 if signature.dsa else signature.r.bit_length())
-    edwards = [ordinal for ordinal, _ in _signed_with(fleet, EDWARDS)]
+    edwards = [ordinal for ordinal, _ in signed_with(fleet, EDWARDS)]
     yield from _equal_edwards(run, shared)
     rules, deep = context.profile >= Profile.STANDARD, context.profile >= Profile.DEEP
     if run.owners:
@@ -224,13 +236,6 @@ def fleet_signature_nonce(fleet: Fleet, context: Context) -> Iterator[tuple[int,
     if deep and edwards:
         yield from _uneven(run, context, run.signers.work_of(edwards, parse_edwards)[0], [])
     yield from shared.solve()
-
-
-def _signed_with(fleet: Fleet, algorithms: Iterable[str]) -> Iterator[tuple[int, Item]]:
-    """Ordinals and items signed with one of these algorithms (dotted OIDs)."""
-    rows = fleet.signed_ordinals
-    ordinals = sorted(ordinal for oid in algorithms if oid in rows for ordinal in rows[oid].tolist())
-    return zip(ordinals, fleet.items(ordinals), strict=True)
 
 
 # Equal r
@@ -268,7 +273,7 @@ def _equal_edwards(run: _Run, shared: _Shared) -> Iterator[tuple[int, Verdict]]:
     """EdDSA signatures with one R, of one signer: S1 - S2 = (h1 - h2) a."""
     owners: list[int] = []
     tails: list[int] = []
-    for ordinal, item in _signed_with(run.fleet, EDWARDS):
+    for ordinal, item in signed_with(run.fleet, EDWARDS):
         signature = parse_edwards(item, ordinal)
         if signature is not None:
             owners.append(ordinal)
@@ -301,11 +306,6 @@ def _equal_edwards(run: _Run, shared: _Shared) -> Iterator[tuple[int, Verdict]]:
                 shared.add(next(iter(signatures.values())) for signatures in makers.values())
 
 
-def _repeated_nonces(one: Signature, other: Signature, order: int) -> list[int]:
-    """Candidates for the nonce of two signatures with equal r by one signer."""
-    return nonces.repeated((one.s, one.z(order)), (other.s, other.z(order)), order)
-
-
 def _one_nonce(run: _Run, one: Signature, other: Signature) -> Iterator[tuple[int, Verdict]]:
     """The finding if one signer made both with one nonce."""
     what = "two signatures with one nonce"
@@ -315,13 +315,13 @@ def _one_nonce(run: _Run, one: Signature, other: Signature) -> Iterator[tuple[in
         order = order_of(key)
         if not order or one.r >= order:
             continue
-        for k in _repeated_nonces(one, other, order):
+        for k in nonces.repeated(one.equation(order), other.equation(order), order):
             yield from run.report(one, holder, key, one.private(k, order), what, [other.ordinal])
     if signers or run.signers.of(partner) or one.dsa or item.signed is None or partner.signed is None:
         return
     if item.signed.issuer == partner.signed.issuer:
         guesses = {
-            name: _repeated_nonces(one, other, int(curve.order))
+            name: nonces.repeated(one.equation(int(curve.order)), other.equation(int(curve.order)), int(curve.order))
             for name in USUAL
             if one.r < (curve := named_curves()[name]).order
             and one.r.bit_length() > int(curve.order).bit_length() - _SHORT

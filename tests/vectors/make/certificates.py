@@ -236,6 +236,7 @@ def signature_nonce() -> None:
         cases.append(case(title, "weak", root, *issued, weak=[0], **kind))
 
     shared_nonces(cases, (p, q, g))
+    uneven_nonces(cases, (p, q, g))
     same = signed(d, "CA", [k])
     cases.append(case("the same certificate twice", "near-miss", ca, *same, *same))
     cases.append(case("two issuers share one nonce", "near-miss", ca, *signed(d, "CA", [k]), authority("Other CA", other),
@@ -315,6 +316,78 @@ def shared_nonces(cases: list[str], domain: tuple[int, int, int]) -> None:
     )
     cases.append(case("Ed25519: one nonce twice, the issuer is not there", "near-miss",
                       *edwards_issuer("CA", "ed25519", [one, one])[1:]))  # fmt: skip
+
+
+def java_number(seed: int) -> int:
+    """What new BigInteger(256, new java.util.Random(...)) gives, from a state of 48 bits."""
+    octets = b""
+    for _ in range(8):
+        seed = (seed * 0x5DEECE66D + 0xB) % (1 << 48)
+        octets += (seed >> 16).to_bytes(4, "little")
+    return int.from_bytes(octets, "big")
+
+
+def uneven_nonces(cases: list[str], domain: tuple[int, int, int]) -> None:
+    """Nonces that are short, alike, made of digits, or close to each other; from a generator of their own."""
+    drawn = Random(1996)
+    deep = {"profile": "deep", "classification": "broken", "confidence": "proven"}
+
+    def number(bits: int = 255) -> int:
+        return drawn.getrandbits(bits)
+
+    def weak(title: str, nonces: list[int], own: int | None = None) -> None:
+        """An issuer's certificate, with a random nonce of its own if no other is given, and those that it issued."""
+        d = number()
+        root = authority("CA", d, number() if own is None else own)
+        cases.append(case(title, "weak", root, *signed(d, "CA", [*nonces]), weak=[0], **deep))
+
+    weak("four nonces of 128 bits", [number(128) for _ in range(3)], number(128))
+    weak("seventeen nonces of 240 bits", [number(240) for _ in range(16)], number(240))
+    weak("forty nonces of 246 bits", [number(246) for _ in range(39)], number(246))
+    weak("nonces of 128 bits and their negatives", [number(128) * (-1) ** i for i in range(4)], number(128))
+    weak("four nonces of 100 bits among others", [number(100 if 3 <= i < 7 else 255) for i in range(9)])
+    start, end = number(96) << 159, number(96)
+    weak("five nonces that begin alike", [start | number(159) for _ in range(4)], start | number(159))
+    weak("five nonces that end alike", [number(159) << 96 | end for _ in range(4)], number(159) << 96 | end)
+    weak("each byte four times", [sum(number(8) * 0x01010101 << (32 * i) for i in range(8)) for _ in range(2)])
+    weak("numbers of java.util.Random", [java_number(number(48)) for _ in range(2)])
+    own = java_number(number(48))
+    cases.append(case("a key and a nonce of java.util.Random", "weak", authority("Root", own, java_number(number(48))),
+                      weak=[0], **deep))  # fmt: skip
+    middle = number(80) << 88
+    weak("nonces whose middle is fixed", [number(87) << 168 | middle | number(88) for _ in range(23)],
+         number(87) << 168 | middle | number(88))  # fmt: skip
+    k = number()
+    weak("two nonces 60,000 apart", [k, number(), k + 60_000])
+    weak("two nonces whose sum is 5,000", [k, number(), 5_000 - k])
+    d = number()
+    cases.append(case("four nonces of 128 bits, the issuer is not there", "weak",
+                      *signed(d, "CA", [number(128) for _ in range(4)]), weak=[0, 1, 2, 3], **deep))  # fmt: skip
+    p, q, g = domain
+    x = number(200)
+    key = DsaPublicKey(p, q, g, pow(g, x, p))
+    issued = [
+        certificate(f"device {i}", device(i), "DSA CA", DSA_SHA256, dsa(p, q, g, x, number(128)), serial=9 + i)
+        for i in range(4)
+    ]
+    cases.append(case("DSA: four nonces of 128 bits", "weak",
+                      certificate("DSA CA", key, "DSA CA", DSA_SHA256, dsa(p, q, g, x, number(128)), serial=1),
+                      *issued, weak=[0], **deep))  # fmt: skip
+    a = number(250)
+    edwards_key = OkpPublicKey("ed25519", multiple_of_base("ed25519", a))
+    cases.append(case("Ed25519: four nonces of 128 bits", "weak", *(
+        certificate("CA", edwards_key, "CA", EDWARDS["ed25519"], edwards(edwards_key, a, number(128)), serial=1 + i)
+        for i in range(4)
+    ), weak=[0, 1, 2, 3], **deep))  # fmt: skip
+    for title, nonces in (
+        ("four nonces of 200 bits", [number(200) for _ in range(4)]),
+        ("twenty nonces of 252 bits", [number(252) for _ in range(20)]),
+        ("four nonces that begin with the same 48 bits", [start >> 207 << 207 | number(207) for _ in range(4)]),
+        ("two nonces 100,000 apart", [k, k + 100_000]),
+        ("each byte twice", [sum(number(8) * 0x0101 << (16 * i) for i in range(16)) for _ in range(2)]),
+    ):
+        d = number()
+        cases.append(case(title, "near-miss", authority("CA", d, number()), *signed(d, "CA", [*nonces])))
 
 
 def edwards(key: OkpPublicKey, a: int, nonce: int) -> Sign:

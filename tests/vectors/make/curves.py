@@ -232,6 +232,8 @@ def weak_private_key() -> None:
     weak("P-384: order less 3,141,592,653", "P-384", -3_141_592_653, "deep")
     weak("P-256: a word of 32 bits repeated", "P-256", sum(0x8BADF00D << (32 * i) for i in range(8)), "deep")
     weak("P-256: 32 bits and zeros", "P-256", 0x9ABCDEF1 << 120, "deep")
+    weak("P-256: 987,654,321,987 (40 bits)", "P-256", 987_654_321_987, "deep")
+    weak("P-384: order less 68,731,822,414", "P-384", -68_731_822_414, "deep")
     lazy = (("zeros", bytes(32)), ("counting up", bytes(range(32))), ("a password", b"secret".ljust(32, b"\0")),
             ("SHA-256 of test", hashlib.sha256(b"test").digest()))  # fmt: skip
     for kind in ("ed25519", "x25519"):
@@ -438,6 +440,19 @@ def related_keys() -> None:
     pair("P-256: one key in full and compressed", "near-miss", "P-256", ec("P-256", d), ec("P-256", d, 2))
     pair("P-256: one private number on two curves", "near-miss", "P-256", ec("P-256", d), ec("secp256k1", d))
     pair("P-256: random keys", "healthy", "P-256", ec("P-256", scalar("P-256")), ec("P-256", scalar("P-256")))
+    before = RANDOM.getstate()  # the vectors that follow stay as they were
+    pair("P-256: 15,000,000 apart", "weak", "P-256", ec("P-256", d), ec("P-256", d + 15_000_000), **deep)
+    pair("P-384: 3 * 2^64 apart", "weak", "P-384", ec("P-384", d), ec("P-384", d + (3 << 64)), **deep)
+    pair(
+        "P-256: negated and 1,000 * 2^128 apart",
+        "weak",
+        "P-256",
+        ec("P-256", d),
+        ec("P-256", (1000 << 128) - d),
+        **deep,
+    )
+    pair("P-256: 1,040 * 2^128 apart", "near-miss", "P-256", ec("P-256", d), ec("P-256", d + (1040 << 128)))
+    RANDOM.setstate(before)
     write("fleet-related-ec-keys", "Keys of chosen private numbers", *cases)
 
 
