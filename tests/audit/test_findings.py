@@ -167,6 +167,9 @@ def test_pages_have_no_gaps_and_nothing_twice(filled: Registry, size: int) -> No
     expected = ["a", "b", "c", *(f"client-{number}" for number in range(4)), "d"]
     assert sorted(one.row["id"] for one in by_task) == expected
     assert sorted(one.row["id"] for one in by_time) == [*expected, "e"]
+    of_check = {"task_id": "task-1", "check_name": CONFLICT}
+    by_check = all_pages(lambda token: findings.listed(filled, A, **of_check, token=token, size=size))
+    assert sorted(one.row["id"] for one in by_check) == expected[3:7]
     token = findings.listed(filled, A, task_id="task-1", size=1).next_token
     for other in ({"task_id": "task-2"}, {"task_id": "task-1", "suppressed": False}, period):
         with pytest.raises(InvalidError):

@@ -89,7 +89,7 @@ def listed(
             page = registry.page(
                 connection,
                 query.where(_F.task_id == task_id),
-                (_F.check_name, _F.resource_key, _F.reason_code),
+                (*(() if check_name else (_F.check_name,)), _F.resource_key, _F.reason_code),
                 scope=(actor.account_id, "findings-of", task_id, *filters),
                 token=token,
                 size=size,
@@ -98,9 +98,12 @@ def listed(
             if start_time is None or end_time is None:
                 raise InvalidError("startTime and endTime belong together")
             tasks.check_period(start_time, end_time)
+            query = query.where(_F.found_at >= start_time)
+            if token is None:  # later pages begin where the one before ended: an index answers one upper bound, not two
+                query = query.where(_F.found_at <= end_time)
             page = registry.page(
                 connection,
-                query.where(_F.found_at.between(start_time, end_time)),
+                query,
                 (_F.found_at, _F.id),
                 scope=(actor.account_id, "findings", start_time, end_time, *filters),
                 token=token,
