@@ -283,3 +283,43 @@ def test_hostile_patterns_end() -> None:
     started = time.monotonic()
     assert overly_permissive(document(allow("iot:*", stars), deny("*" * 500 + "x", "*a" * 500))) is None
     assert time.monotonic() - started < 60
+
+
+RESOURCES = ["*", *(ARN + one for one in ("client/*", "client/one", "client/${iot:ClientId}", "topic/$aws/*", "topic/*",
+             "topicfilter/$aws/things/+/shadow/get", "topicfilter/*", "thing/*", "thing/one"))]  # fmt: skip
+ACTIONS = ["*", "iot:*", "iot:Connect", "iot:Publish", "iot:Subscribe", "iot:GetThingShadow", "iot:Receive"]
+
+
+@st.composite
+def some_statement(draw: st.DrawFn) -> Statement:
+    """A statement that says something about what the check looks at."""
+    action = draw(st.sampled_from(["Action", "Action", "NotAction"]))
+    resource = draw(st.sampled_from(["Resource", "Resource", "NotResource"]))
+    made: Statement = {
+        "Effect": draw(st.sampled_from(["Allow", "Allow", "Deny"])),
+        action: draw(st.lists(st.sampled_from(ACTIONS), min_size=1, max_size=2)),
+        resource: draw(st.lists(st.sampled_from(RESOURCES), min_size=1, max_size=2)),
+    }
+    condition = draw(st.sampled_from([None, None, ATTACHED, DETACHED, ELSEWHERE]))
+    return made if condition is None else {**made, "Condition": condition}
+
+
+policies = st.lists(some_statement(), max_size=3)
+
+
+@given(policies, some_statement())
+def test_more_that_is_allowed_makes_no_policy_compliant(statements: list[Statement], more: Statement) -> None:
+    after = overly_permissive(document(*statements, {**more, "Effect": "Allow"}))
+    assert after or not overly_permissive(document(*statements))
+
+
+@given(policies, some_statement())
+def test_more_that_is_denied_makes_no_policy_broad(statements: list[Statement], more: Statement) -> None:
+    before = overly_permissive(document(*statements))
+    assert before or not overly_permissive(document(*statements, {**more, "Effect": "Deny"}))
+
+
+@given(policies)
+def test_the_order_of_statements_does_not_matter(statements: list[Statement]) -> None:
+    assert overly_permissive(document(*statements)) == overly_permissive(document(*statements[::-1]))
+    assert misconfigured(document(*statements)) == misconfigured(document(*statements[::-1]))
