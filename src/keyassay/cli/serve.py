@@ -45,6 +45,10 @@ from keyassay.cli.service import database_options, libraries, worker_options
     "--threads", type=click.IntRange(1, 256), default=16, show_default=True, metavar="N", help="For requests."
 )
 @click.option(
+    "--rate-limit", type=click.FloatRange(0, 1e6), default=2_000, show_default=True, metavar="N",
+    help="Requests a second that an account may keep up; 0 for no limit.",
+)  # fmt: skip
+@click.option(
     "--log-format", type=click.Choice(["json", "text"]), default="json", show_default=True, help="Of the log."
 )
 @click.option("--insecure-no-auth", is_flag=True, help="Check no signatures; listens on loopback only.")
@@ -69,6 +73,7 @@ def command(
     webhook_secrets: Path | None,
     crl_hosts: tuple[str, ...],
     threads: int,
+    rate_limit: float,
     log_format: str,
     insecure_no_auth: bool,
 ) -> int:
@@ -112,6 +117,7 @@ def command(
         webhook_secrets=webhook_secrets,
         crl_hosts=crl_hosts,
         threads=threads,
+        rate_limit=rate_limit,
         log_format=log_format,
         environment=dict(os.environ),
     )

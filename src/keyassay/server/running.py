@@ -29,6 +29,7 @@ from keyassay.aws.signature import Secret, Verifier
 from keyassay.errors import KeyassayError
 from keyassay.registry import accounts
 from keyassay.registry.registry import Registry
+from keyassay.server.limiting import RateLimit
 from keyassay.server.observing import Observer
 from keyassay.server.opening import first_account, open_registry
 from keyassay.server.settings import Address, Settings
@@ -230,6 +231,7 @@ class Server:
             authenticate,
             settings.region,
             threads=settings.threads,
+            admit=RateLimit(settings.rate_limit) if settings.rate_limit else None,
             observe=self.observer,
         )
         self.workers = Workers(workers_of(settings, self.registry, log))

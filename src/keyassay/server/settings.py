@@ -77,6 +77,7 @@ class Settings:
         public_url: where devices find lists and answers about what the registry issues; stands in its certificates.
         threads: that answer requests.
         connections: at most, at once.
+        rate_limit: requests a second that an account may keep up, on each server; 0 for no limit.
         log_format: "json" or "text".
     """
 
@@ -102,6 +103,7 @@ class Settings:
     public_url: str = ""
     threads: int = 16
     connections: int = 1_000
+    rate_limit: float = 2_000
     log_format: str = "json"
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
