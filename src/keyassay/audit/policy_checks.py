@@ -87,6 +87,22 @@ class _Statement:
     condition: Mapping[str, Any]
 
 
+@dataclass(slots=True)
+class _Statements:
+    """The statements of a document, and by action those that are about it (none if nothing of that is allowed)."""
+
+    all: list[_Statement]
+    _about: dict[str, list[_Statement]] = field(default_factory=dict)
+
+    def about(self, action: str) -> list[_Statement]:
+        """The statements that apply to an action."""
+        found = self._about.get(action)
+        if found is None:
+            found = [one for one in self.all if _covers(one, action)]
+            self._about[action] = found = found if any(one.allows for one in found) else []
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Question:
     """May this be done?
@@ -113,19 +129,21 @@ def overly_permissive(document: str) -> str | None:
         document: a policy as ``registry.policies.check_document`` lets pass; anything else permits nothing.
     """
     statements = _statements(document)
-    allowed = list(dict.fromkeys(one for statement in statements if statement.allows for one in statement.resources))
+    allowed = list(
+        dict.fromkeys(one for statement in statements.all if statement.allows for one in statement.resources)
+    )
     for place in _places(statements):
-        if any(_for_all_strangers(statements, questions) for questions in _broad_questions(place, allowed)):
+        if any(_for_all_strangers(statements, questions) for questions in _broad_questions(place, allowed, statements)):
             return BROAD_ACCESS
     return None
 
 
-def _for_all_strangers(statements: list[_Statement], questions: Iterable[_Question]) -> bool:
+def _for_all_strangers(statements: _Statements, questions: Iterable[_Question]) -> bool:
     return all(_permitted(statements, question) for question in questions)
 
 
-def _broad_questions(place: str, allowed: list[str]) -> Iterator[list[_Question]]:
-    """Groups of questions; a policy that says yes to all of one group is too broad."""
+def _broad_questions(place: str, allowed: list[str], statements: _Statements) -> Iterator[list[_Question]]:
+    """Groups of questions, of actions that are allowed at all; a policy that says yes to all of one is too broad."""
     yield [_Question("iot:connect", f"{place}client/{name}", name, attached=False) for name in _STRANGERS]
     topics = dict.fromkeys((*_TOPICS, *_endings(allowed, "$aws/things/")))
     shadows = dict.fromkeys(("w", *_endings(allowed, "thing/")))
@@ -136,14 +154,17 @@ def _broad_questions(place: str, allowed: list[str]) -> Iterator[list[_Question]
         def strangers(action: str, form: str, own: str = own, attached: bool = attached) -> list[_Question]:
             return [_Question(action, place + form.replace("{}", name), own, attached) for name in _STRANGERS]
 
-        for topic in topics:
-            yield strangers("iot:publish", f"topic/$aws/things/{{}}/{topic}")
-            yield strangers("iot:subscribe", f"topicfilter/$aws/things/{{}}/{topic}")
-        filters = ["$aws/things/#", "$aws/things/+/#", *(f"$aws/things/+/{topic}" for topic in topics)]
-        for text in dict.fromkeys([*filters, *_filters_over_all_things(allowed)]):
-            yield [_Question("iot:subscribe", f"{place}topicfilter/{text}", own, attached)]
+        if statements.about("iot:publish"):
+            for topic in topics:
+                yield strangers("iot:publish", f"topic/$aws/things/{{}}/{topic}")
+        if statements.about("iot:subscribe"):
+            for topic in topics:
+                yield strangers("iot:subscribe", f"topicfilter/$aws/things/{{}}/{topic}")
+            filters = ["$aws/things/#", "$aws/things/+/#", *(f"$aws/things/+/{topic}" for topic in topics)]
+            for text in dict.fromkeys([*filters, *_filters_over_all_things(allowed)]):
+                yield [_Question("iot:subscribe", f"{place}topicfilter/{text}", own, attached)]
         for action in _THING_ACTIONS:
-            for form in things:
+            for form in things if statements.about(action) else ():
                 yield strangers(action, f"thing/{form}")
 
 
@@ -178,7 +199,7 @@ def misconfigured(document: str) -> list[str]:
     found = []
     denied = [
         (statement, pattern)
-        for statement in statements
+        for statement in statements.all
         if not statement.allows and not statement.except_resources
         for pattern in statement.resources
     ]
@@ -196,7 +217,7 @@ def _has_mqtt_wildcards(pattern: str) -> bool:
     return ("+" in text or "#" in text) and not text.startswith(("client/", "thing/"))
 
 
-def _is_evaded(statements: list[_Statement], denial: _Statement, pattern: str) -> bool:
+def _is_evaded(statements: _Statements, denial: _Statement, pattern: str) -> bool:
     """Whether topics that a subscription to ``pattern`` would deliver are delivered by a wider, permitted filter."""
     text = pattern.partition("topicfilter/")[2]
     if not text or _has_mqtt_wildcards(pattern) or not _covers(denial, "iot:subscribe"):
@@ -227,13 +248,14 @@ def _wider_filters(topic: str) -> Iterator[str]:
 # Documents
 
 
-def _statements(document: str) -> list[_Statement]:
+def _statements(document: str) -> _Statements:
     try:
         parsed = json.loads(document)
     except (ValueError, RecursionError):
-        return []
+        return _Statements([])
     given = parsed.get("Statement") if isinstance(parsed, dict) else None
-    return [_statement(one) for one in (given if isinstance(given, list) else [given]) if isinstance(one, dict)]
+    found = given if isinstance(given, list) else [given]
+    return _Statements([_statement(one) for one in found if isinstance(one, dict)])
 
 
 def _statement(given: Mapping[str, Any]) -> _Statement:
@@ -252,13 +274,13 @@ def _texts(value: Any) -> list[str]:
     return [str(one) for one in value] if isinstance(value, list) else [str(value)] if value is not None else []
 
 
-def _places(statements: Iterable[_Statement]) -> list[str]:
+def _places(statements: _Statements) -> list[str]:
     """Beginnings of ARNs ("arn:aws:iot:REGION:ACCOUNT:") for which a document has to be read.
 
     A policy belongs to one region and account, and its patterns nearly always name them. Where they have wildcards, the
     document's first ones are put in, so that a denial elsewhere takes nothing back here.
     """
-    found = [_ARN.fullmatch(one) for statement in statements for one in statement.resources]
+    found = [_ARN.fullmatch(one) for statement in statements.all for one in statement.resources]
     named = [[part if re.fullmatch(r"[\w-]+", part) else "" for part in one.groups()[:3]] for one in found if one]
     columns = zip(*named, strict=True) if named else ((), (), ())
     first = [
@@ -272,12 +294,10 @@ def _places(statements: Iterable[_Statement]) -> list[str]:
 # Evaluation
 
 
-def _permitted(statements: Iterable[_Statement], question: _Question) -> bool:
+def _permitted(statements: _Statements, question: _Question) -> bool:
     allowed = False
-    for statement in statements:
+    for statement in statements.about(question.action):
         if statement.allows and allowed:
-            continue
-        if not _covers(statement, question.action):
             continue
         matches = any(_fits(pattern, question.client_id).fullmatch(question.arn) for pattern in statement.resources)
         if matches == statement.except_resources:
