@@ -11,12 +11,13 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import delete, select
 
 from keyassay.mitigation import execution
-from keyassay.mitigation.plan import plan
+from keyassay.mitigation.plan import Planned, plan
 from keyassay.mitigation.selection import Target
 from keyassay.mitigation.tasks import Progress, TaskStatus, definitions_of, find, save
 from keyassay.registry.errors import NotFoundError
@@ -29,7 +30,7 @@ _E = schema.mitigation_executions.c
 
 #: seconds between looks for tasks
 INTERVAL = 0.5
-#: seconds that a task is this worker's, unless it says so again
+#: seconds that a task is this worker's; far more than it works on it before it gives it back
 LEASE = 30.0
 #: seconds that a task is worked on before others get their turn
 SLICE = 2.0
@@ -100,21 +101,19 @@ class MitigationWorker:
         return [(row["account_id"], row["id"]) for row in rows if not Progress.of(row).all_begun]
 
     def _work(self, lease: leases.Lease, account_id: str, task_id: str, stop: threading.Event | None) -> bool:
-        """Work on a task until its slice of time is over."""
+        """Work on a task until its slice of time is over; false if there was nothing to do."""
         until = time.monotonic() + SLICE
-        renew = time.monotonic() + LEASE / 3
         worked = False
         while time.monotonic() < until and not (stop is not None and stop.is_set()):
-            if not self._batch(lease, account_id, task_id):
+            if not self._batch(lease, account_id, task_id, until, stop):
                 return worked
             worked = True
-            if time.monotonic() > renew:
-                leases.renew(self._registry.database, lease, LEASE)
-                renew = time.monotonic() + LEASE / 3
         return worked
 
-    def _batch(self, lease: leases.Lease, account_id: str, task_id: str) -> bool:
-        """Do a batch of findings and write down how far it went; false if there is nothing left to begin."""
+    def _batch(
+        self, lease: leases.Lease, account_id: str, task_id: str, until: float, stop: threading.Event | None
+    ) -> bool:
+        """Read a batch of findings and do them, checkpoint by checkpoint; false if there is nothing left to begin."""
         database = self._registry.database
         with database.read() as connection:
             try:
@@ -130,12 +129,36 @@ class MitigationWorker:
                 totals = target.counts(connection, account_id, task["mapping"])
             found = target.findings(connection, account_id, task["mapping"], progress.after, BATCH)
         todo = list(plan(found, task["mapping"], definitions_of(task), target.reason_codes))
+        # one more than a batch was read if there are more than a batch
+        last = len(found) <= BATCH
+        while True:
+            begun = self._checkpoint(lease, account_id, task_id, todo, target, totals, last=last)
+            if begun is None:
+                return False
+            todo = todo[begun:]
+            if not todo:
+                return not last
+            if time.monotonic() > until or (stop is not None and stop.is_set()):
+                return True
+
+    def _checkpoint(
+        self,
+        lease: leases.Lease,
+        account_id: str,
+        task_id: str,
+        todo: Sequence[Planned],
+        target: Target,
+        totals: dict[str, int],
+        *,
+        last: bool,
+    ) -> int | None:
+        """Do some findings in one transaction: how many, or None if the task has ended in between."""
         actor = Actor(account_id, "worker:mitigation", self._machine, task_id)
-        with database.write(actor) as transaction:
+        with self._registry.database.write(actor) as transaction:
             leases.check(transaction, lease)
             task = find(transaction.connection, account_id, task_id)
             if task["status"] != TaskStatus.IN_PROGRESS:
-                return False
+                return None
             progress = Progress.of(task)  # deliveries write there, too
             progress.totals = totals
             until = time.monotonic() + CHECKPOINT
@@ -150,10 +173,9 @@ class MitigationWorker:
                 begun += 1
                 if time.monotonic() > until:
                     break
-            # one more than a batch was read if there are more than a batch
-            progress.all_begun = begun == len(todo) and len(found) <= BATCH
+            progress.all_begun = last and begun == len(todo)
             save(transaction, task_id, progress)
-        return not progress.all_begun
+        return begun
 
     def _sweep(self) -> None:
         """Remove tasks that ended long ago, with what they did, in small transactions."""
