@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keyassay.audit.verdicts import Catalogue, PublicFinding, cached, public, settle, store
 from keyassay.bulk.assay import assay
+from keyassay.bulk.results import Settings
+from keyassay.bulk.scan import Plan, assess_items
 from keyassay.checks import catalogue as all_checks
 from keyassay.findings import Classification, Confidence, Profile, Severity
+from keyassay.lists.recipes import debian_openssl
 from keyassay.registry.registry import Registry
 from two_accounts import A, B, Rows
+from vectors_of_checks import cases
 from weak_devices import roca_device
 
 ONE, TWO, THREE = (bytes([number]) * 32 for number in (1, 2, 3))
@@ -90,6 +96,32 @@ def test_a_real_finding_is_kept_without_secrets() -> None:
     assert [one.is_proven_broken for one in kept] == [True]
     assert [PublicFinding.from_json(one.as_json()) for one in kept] == kept
     assert set(kept[0].evidence).isdisjoint({"factor", "d", "x"})
+
+
+def test_where_debians_generator_began_is_not_told() -> None:
+    """The process id makes the private key again."""
+    stream = debian_openssl.Stream("le64", "rnd", 4_242)
+    modulus = debian_openssl.rsa_keys(stream, 2048)[65537].modulus
+    spki = rsa.RSAPublicNumbers(65537, modulus).public_key().public_bytes(
+        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    )  # fmt: skip
+    (found,) = assay(spki).findings
+    assert "4242" in found.message
+    told = public(found)
+    assert told.message == "made by Debian's OpenSSL with the predictable generator"
+    assert "4242" not in str(told.as_json())
+
+
+@pytest.mark.parametrize("check", ["rsa-debian-openssl", "ec-debian-openssl"])
+def test_where_a_key_of_debian_was_made_is_a_seed_and_not_kept(check: str) -> None:
+    item = next(case.items[0] for case in cases() if case.check == check and case.verdict == "weak")
+    plan = Plan.of(Settings(profile=Profile.FAST, only=(check,), fleet=False), 1)
+    (found,) = assess_items([item], plan)[0].findings
+    assert "pid" in found.evidence.describe()
+    kept = public(found)
+    assert "pid" not in kept.evidence
+    assert "pid" not in kept.message
+    assert kept.reason_code.endswith("CVE-2008-0166")
 
 
 def test_explained_findings_are_left_out() -> None:
