@@ -9,6 +9,8 @@ from random import Random
 import gmpy2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keyassay.bulk.fleet import fleet_of
 from keyassay.certificates.decoding import item_of_key
@@ -17,7 +19,7 @@ from keyassay.checks import Context, check, rsa_weak_seed
 from keyassay.checks.rsa_weak_seed import SMALL, WeakSeed, _around
 from keyassay.findings import Factor, Profile
 from keyassay.lists import lookup, seeds
-from keyassay.lists.seeds import MODELS, Origin
+from keyassay.lists.seeds import BLOCK, MODELS, Origin
 from vectors_of_checks import Case, cases_of
 
 CHECK = check("rsa-weak-seed")
@@ -119,12 +121,25 @@ def test_what_a_search_found_is_recognised(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_times_around_certificates_are_joined() -> None:
-    times = np.array([0, 10, 1_000, 1_015, 2**32 - 1], np.int64)
-    assert _around(times, 5, 1) == (
-        range(16), range(995, 1_006), range(1_010, 1_021), range(2**32 - 6, 2**32)
-    )  # fmt: skip
-    assert _around(times[:2], 3, 1) == (range(4), range(7, 14))
-    assert _around(np.array([5_000], np.int64), 2_000, 1_000) == (range(3_000, 8_000),)
+    def around(times: list[int], width: int, a_second: int) -> list[range]:
+        found = _around(np.array(times, np.int64), width, a_second)
+        ends = found.starts + found.lengths
+        return [range(start, stop) for start, stop in zip(found.starts.tolist(), ends.tolist(), strict=True)]
+
+    joined = [range(16), range(995, 1_006), range(1_010, 1_021), range(2**32 - 6, 2**32)]
+    assert around([0, 10, 1_000, 1_015, 2**32 - 1], 5, 1) == joined
+    assert around([0, 10], 3, 1) == [range(4), range(7, 14)]
+    assert around([5_000], 2_000, 1_000) == [range(3_000, 8_000)]
+
+
+@given(st.lists(st.integers(0, 50_000), min_size=1, max_size=20, unique=True), st.integers(0, 3_000))
+def test_blocks_hold_every_seed_once(times: list[int], width: int) -> None:
+    seeds = _around(np.array(sorted(times), np.int64), width, 1)
+    blocks = list(seeds.blocks())
+    assert all(len(block) == BLOCK for block in blocks[:-1])
+    together = np.concatenate(blocks).tolist()
+    assert together == sorted({seed for time in times for seed in range(max(time - width, 0), time + width + 1)})
+    assert len(together) == len(seeds)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +156,10 @@ def test_less_around_each_of_many_certificates(few_seeds: None, monkeypatch: pyt
     monkeypatch.setattr(rsa_weak_seed, "_beginnings", lambda _fleet: days)
     fleet = fleet_of([item_of_key(key_of(Origin("ansi-bytes", 5_000, 1, (0, 1))))])
     stages = rsa_weak_seed._stages(fleet, 1, 5.0)
-    tried = [sum(map(len, stage.ranges)) for stage in stages]
+    tried = [len(stage.seeds) for stage in stages]
     assert tried[1] == 100 * (2 * 600 + 1)
     assert any("only 10 minutes before and after" in note.reason for note in fleet.notes)
-    assert [stage.ranges[0].start for stage in stages[2:]] == [1_700_000_000_000 - 60_000, 1_700_000_000_000 - 1_000]
+    assert [int(stage.seeds.starts[0]) for stage in stages[2:]] == [
+        1_700_000_000_000 - 60_000,
+        1_700_000_000_000 - 1_000,
+    ]

@@ -134,12 +134,31 @@ def _program(model: Model, origin: Origin, size: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class _Seeds:
+    """Ranges of seeds that do not meet, rising: where each starts, and how long it is."""
+
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return int(self.lengths.sum())
+
+    def blocks(self) -> Iterator[NDArray[np.uint64]]:
+        """All seeds in order, as many at once as are searched best, whatever the lengths of the ranges."""
+        ends = np.cumsum(self.lengths)
+        for first in range(0, len(self), BLOCK):
+            numbers = np.arange(first, min(first + BLOCK, len(self)))
+            which = np.searchsorted(ends, numbers, side="right")
+            yield (self.starts[which] + numbers - (ends - self.lengths)[which]).astype(np.uint64)
+
+
+@dataclass(frozen=True, slots=True)
 class _Stage:
-    """Seeds to try: ranges, for some models."""
+    """Seeds to try, for some models."""
 
     called: str
     models: tuple[Model, ...]
-    ranges: tuple[range, ...]
+    seeds: _Seeds
 
 
 @fleet_check(
@@ -192,24 +211,21 @@ def _searched(fleet: Fleet, targets: Targets, seconds: float) -> Iterator[tuple[
     portions = list(targets.portions())
     tell = fleet.progress(ID)
     stages = _stages(fleet, len(targets.groups), seconds)
-    total = sum(len(seeds) * len(stage.models) for stage in stages for seeds in stage.ranges)
+    total = sum(len(stage.seeds) * len(stage.models) for stage in stages)
     done = 0
     for stage in stages:
-        generators = dict.fromkeys(model.generator for model in stage.models)
-        for generator in generators:
+        for generator in dict.fromkeys(model.generator for model in stage.models):
             models = [model for model in stage.models if model.generator is generator]
-            for seeds in stage.ranges:
-                for first in range(seeds.start, seeds.stop, BLOCK):
-                    block = np.arange(first, min(first + BLOCK, seeds.stop), dtype=np.uint64)
-                    for portion in portions:
-                        for candidate in search(portion, models, block):
-                            yield candidate
-                            if time.process_time() > deadline:
-                                break
+            for block in stage.seeds.blocks():
+                for portion in portions:
+                    for candidate in search(portion, models, block):
+                        yield candidate
                         if time.process_time() > deadline:
-                            fleet.not_run(ID, _unfinished(stages, stage, generator.name))
-                            return
-                    done += len(block) * len(models)
+                            break
+                    if time.process_time() > deadline:
+                        fleet.not_run(ID, _unfinished(stages, stage, generator.name))
+                        return
+                done += len(block) * len(models)
                 tell(done / total)
 
 
@@ -225,7 +241,7 @@ def _unfinished(stages: list[_Stage], stage: _Stage, generator: str) -> str:
 def _stages(fleet: Fleet, sizes: int, seconds: float) -> list[_Stage]:
     """What is tried, likeliest first."""
     everything = tuple(MODELS.values())
-    stages = [_Stage(f"seeds below {SMALL.stop:,}", everything, (SMALL,))]
+    stages = [_Stage(f"seeds below {SMALL.stop:,}", everything, _Seeds(np.array([0]), np.array([len(SMALL)])))]
     times = _beginnings(fleet)
     if not len(times):
         return stages
@@ -237,15 +253,14 @@ def _stages(fleet: Fleet, sizes: int, seconds: float) -> list[_Stage]:
     for called, a_second, clock, dear, widths, cost in clocks:
         models = tuple(one for one in everything if one.clock == clock and (len(one.pairs) > _DEAR) == dear)
         affordable = seconds / (2 * cost * sizes)
-        width = next(
-            (one for one in widths if sum(map(len, _around(times * a_second, one, a_second))) <= affordable), widths[-1]
-        )
+        fitting = (one for one in widths if len(_around(times * a_second, one, a_second)) <= affordable)
+        width = next(fitting, widths[-1])
         if width != widths[0]:
             fleet.not_run(
                 ID, f"{called} around {len(times):,} beginnings: only {_span(width // a_second)} before and after"
             )
-        ranges = _around(times * a_second, width, a_second)
-        stages.append(_Stage(f"{called} around the beginnings of certificates", models, ranges))
+        seeds = _around(times * a_second, width, a_second)
+        stages.append(_Stage(f"{called} around the beginnings of certificates", models, seeds))
     return stages
 
 
@@ -267,10 +282,10 @@ def _beginnings(fleet: Fleet) -> NDArray[np.int64]:
     return np.array(sorted(times), dtype=np.int64)
 
 
-def _around(times: NDArray[np.int64], width: int, a_second: int) -> tuple[range, ...]:
-    """The union of what lies at most ``width`` before and after: ranges that do not meet, within 32 bits of seconds."""
+def _around(times: NDArray[np.int64], width: int, a_second: int) -> _Seeds:
+    """The union of what lies at most ``width`` before and after, within 32 bits of seconds."""
     starts = np.maximum(times - width, 0)
     stops = np.minimum(times + width + a_second, (1 << 32) * a_second)
     first = np.flatnonzero(np.append(True, starts[1:] > stops[:-1]))
     last = np.append(first[1:], len(times)) - 1
-    return tuple(range(start, stop) for start, stop in zip(starts[first].tolist(), stops[last].tolist(), strict=True))
+    return _Seeds(starts[first], stops[last] - starts[first])
