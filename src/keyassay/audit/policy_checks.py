@@ -152,7 +152,7 @@ def _broad_questions(place: str, allowed: list[str], statements: _Statements) ->
         own = _stand_in("iot:ClientId")
 
         def strangers(action: str, form: str, own: str = own, attached: bool = attached) -> list[_Question]:
-            return [_Question(action, place + form.replace("{}", name), own, attached) for name in _STRANGERS]
+            return [_Question(action, place + form.replace("{}", name, 1), own, attached) for name in _STRANGERS]
 
         if statements.about("iot:publish"):
             for topic in topics:
