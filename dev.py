@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Everything that a checkout can do, with nothing but Python's standard library.
 
-    python3 dev.py demo         set up, make a sample fleet, scan it
+    python3 dev.py demo         set up, make a sample fleet, scan it, audit and mitigate it in a registry
     python3 dev.py test         set up, then linters, types, import contracts and all tests
     python3 dev.py test --fast  the same without the slow tests (under a minute)
     python3 dev.py setup        only the environment; afterwards .venv/bin/keyassay is the program
@@ -220,7 +220,7 @@ def main() -> None:
         fail(f"keyassay needs Python 3.11 or newer, this is {sys.version.split()[0]}")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    commands.add_parser("demo", help="set up, make a sample fleet, scan it")
+    commands.add_parser("demo", help="set up, make a sample fleet, scan and audit it")
     tests = commands.add_parser("test", help="set up, then linters, types, import contracts and all tests")
     tests.add_argument("--fast", action="store_true", help="leave the slow tests out")
     commands.add_parser("setup", help="only the environment")

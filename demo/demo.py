@@ -1,13 +1,15 @@
-"""The demonstration: makes a sample fleet, scans it with the real program, and says what came out.
+"""The demonstration: makes a sample fleet, scans it with the real program, then audits and mitigates it in a registry.
 
-    python3 dev.py demo [--folder FOLDER]
+    python3 dev.py demo [--folder FOLDER] [--keep | --scan-only]
 
-Every finding below comes out of ``keyassay scan``; at the end it is compared with what was planted.
+Every finding below comes out of ``keyassay scan`` or of the registry's API; both are compared with what was planted.
+``--keep`` leaves the registry running, to point ``aws iot`` at it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -19,7 +21,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sample_fleet import Device
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = Path(sys.executable).with_name("keyassay")
@@ -132,10 +137,137 @@ def report(screen: Screen, lines: list[dict[str, Any]]) -> None:
             screen.wrapped(sentence(pairs[0][1]["message"]), 12)
 
 
+def compare(
+    screen: Screen, word: str, planted: dict[str, set[str]], found: dict[str, set[str]], stories: dict[str, str]
+) -> bool:
+    """Say what was missed and what is false; true if nothing is.
+
+    Args:
+        screen: where.
+        word: what was done to the first: "Planted".
+        planted: device -> checks that have to speak.
+        found: device -> checks that did.
+        stories: device -> what was done to it.
+    """
+    right = {name for name, checks in planted.items() if checks <= found.get(name, set())}
+    wrong = {name for name in planted.keys() | found.keys() if found.get(name, set()) - planted.get(name, set())}
+    screen.wrapped(f"{word} {len(planted)}, found {len(right)}; {several(len(wrong), 'false alarm')}.", 4)
+    for name in sorted(planted.keys() - right):
+        missing = ", ".join(sorted(planted[name] - found.get(name, set())))
+        screen.wrapped(f"MISSED {missing} in {name}: {stories.get(name, '')}", 4)
+    for name in sorted(wrong):
+        screen.wrapped(f"FALSE {', '.join(sorted(found[name] - planted.get(name, set())))} in {name}", 4)
+    return right == planted.keys() and not wrong
+
+
+def in_a_registry(screen: Screen, devices: list[Device], lines: list[dict[str, Any]], *, keep: bool) -> bool:
+    """Parts 4 to 6: the fleet in a registry, audited, mitigated; true if the audit says what the scan says."""
+    import registry  # noqa: PLC0415  as above
+    from keyassay.output.description import sentence  # noqa: PLC0415
+
+    with registry.serving(PROGRAM) as server:
+        api = server.client()
+        screen.say()
+        screen.say(screen.style("4. The fleet in a registry", "1"))
+        screen.say()
+        filled = registry.fill(api, [(device.name, device.der) for device in devices])
+        number = len(filled.names) - filled.authorities
+        screen.wrapped(
+            f"`keyassay serve` runs at {server.url} and speaks AWS IoT's API. boto3 registered "
+            f"{several(filled.authorities, 'authority')}, {several(number, 'certificate')} and as many things in "
+            f"{filled.seconds:.1f} s. Refused, as AWS refuses them:",
+            4,
+        )
+        for why, count in filled.refused.most_common():
+            screen.wrapped(f"{count:>3}  {why}", 4)
+
+        screen.say()
+        screen.say(screen.style("5. The audit", "1"))
+        screen.say()
+        screen.say(
+            "    aws iot start-on-demand-audit-task --target-check-names DEVICE_CERTIFICATE_KEY_QUALITY_CHECK ..."
+        )
+        screen.say()
+        started = time.monotonic()
+        task, findings = registry.audit(api)
+        seconds = time.monotonic() - started
+        told: dict[str, list[dict[str, Any]]] = {}
+        for one in findings:
+            told.setdefault(one["reasonForNonComplianceCode"], []).append(one)
+        for code, those in sorted(told.items()):
+            screen.say("  " + screen.style(f"{those[0]['severity']:<9} {code}", CLASSES["broken"][0]))
+            screen.wrapped(", ".join(sorted(filled.names[registry.certificate_of(one)] for one in those)), 12)
+            screen.wrapped(sentence(those[0]["reasonForNonCompliance"]), 12)
+        counts = task["auditDetails"][registry.DEVICE_KEYS]
+        screen.say()
+        screen.wrapped(
+            f"{counts['nonCompliantResourcesCount']} of {several(counts['totalResourcesCount'], 'device certificate')} "
+            f"do not comply, found in {seconds:.1f} s. Compared with what the scan called broken (but for signatures "
+            "with one nonce, which audits do not compare):",
+            4,
+        )
+        broken = {
+            filled.names[line["sha256"]]: registry.reasons(line["findings"])
+            for line in lines
+            if line.get("sha256") in filled.names and registry.reasons(line["findings"])
+        }
+        audited: dict[str, set[str]] = {}
+        for one in findings:
+            name = filled.names[registry.certificate_of(one)]
+            audited.setdefault(name, set()).add(one["reasonForNonComplianceCode"])
+        good = compare(screen, "Expected", broken, audited, {})
+
+        screen.say()
+        screen.say(screen.style("6. The mitigation", "1"))
+        screen.say()
+        before = registry.statuses(api)
+        done = registry.mitigate(api, task["taskId"])
+        after = registry.statuses(api)
+        changed = sorted(filled.names[one] for one, status in after.items() if status != before[one])
+        things = registry.quarantined(api)
+        screen.wrapped(
+            f"Two actions for each finding: the device's thing joins the group {registry.GROUP!r}, its certificate is "
+            f"deactivated. {done['succeededFindingsCount']} of {several(done['totalFindingsCount'], 'finding')} done.",
+            4,
+        )
+        screen.wrapped(f"INACTIVE now: {', '.join(changed)}.", 4)
+        screen.wrapped(f"{several(len(things), 'thing')} in {registry.GROUP}; all others work on.", 4)
+        _, left = registry.audit(api)
+        screen.wrapped(f"Audited again: {several(len(left), 'finding')}.", 4)
+        good = good and set(changed) == set(audited) == things and not left
+        if not good:
+            screen.say("    NOT AS EXPECTED")
+        if keep:
+            stay(screen, server)
+    return good
+
+
+def stay(screen: Screen, server: Any) -> None:
+    """Say how to talk to the registry, and wait until somebody has seen enough."""
+    screen.say()
+    screen.say(screen.style("The registry goes on until Ctrl-C. In another terminal:", "1"))
+    screen.say()
+    for name, value in (
+        ("AWS_ENDPOINT_URL_IOT", server.url),
+        ("AWS_ACCESS_KEY_ID", server.access_key_id),
+        ("AWS_SECRET_ACCESS_KEY", server.secret),
+        ("AWS_REGION", "us-east-1"),
+    ):
+        screen.say(f"    export {name}={value}")
+    screen.say("    aws iot list-certificates --max-items 3")
+    screen.command(shown(PROGRAM), "audit", "findings", "--days", "1")
+    with contextlib.suppress(KeyboardInterrupt):
+        server.process.wait()
+    screen.say()
+
+
 def main() -> None:
     """Make, scan, report, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=ROOT / "demo-fleet", help="where the fleet goes")
+    both = parser.add_mutually_exclusive_group()
+    both.add_argument("--keep", action="store_true", help="leave the registry running until Ctrl-C")
+    both.add_argument("--scan-only", action="store_true", help="without the registry")
     given = parser.parse_args()
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     screen = Screen(min(shutil.get_terminal_size((100, 24)).columns, 110), colour)
@@ -172,7 +304,7 @@ def main() -> None:
     screen.say()
     assessed = [line for line in lines if line["assessed"]]
     unreadable = [line for line in lines if line["kind"] == "unreadable"]
-    planted = {device.name: device.planted for device in weak}
+    planted = {device.name: set(device.planted) for device in weak}
     stories = {device.name: device.story for device in weak}
     found = {common_name(line): {one["check"] for one in line["findings"]} for line in assessed if line["findings"]}
     reasons = "; ".join(f"{Path(line['source']).name}: {line['error']}" for line in unreadable)
@@ -181,17 +313,17 @@ def main() -> None:
         f"({reasons}).",
         4,
     )
-    right = {name for name, checks in planted.items() if checks <= found.get(name, set())}
-    wrong = {name for name in planted.keys() | found.keys() if found.get(name, set()) - planted.get(name, set())}
-    screen.wrapped(f"Planted {len(planted)}, found {len(right)}; {several(len(wrong), 'false alarm')}.", 4)
-    for name in sorted(planted.keys() - right):
-        missing = ", ".join(sorted(planted[name] - found.get(name, set())))
-        screen.wrapped(f"MISSED {missing} in {name}: {stories[name]}", 4)
-    for name in sorted(wrong):
-        screen.wrapped(f"FALSE {', '.join(sorted(found[name] - planted.get(name, set())))} in {name}", 4)
+    good = compare(screen, "Planted", planted, found, stories)
+    if not given.scan_only:
+        from registry import DemoError  # noqa: PLC0415  as above
+
+        try:
+            good = in_a_registry(screen, fleet.devices, lines, keep=given.keep) and good
+        except DemoError as error:
+            sys.exit(f"demo: {error}")
 
     screen.say()
-    screen.say(screen.style("4. Now you", "1"))
+    screen.say(screen.style("4. Now you" if given.scan_only else "7. Now you", "1"))
     screen.say()
     victim = folder / "larkfield-meters" / "meter-0041.pem"
     screen.command(shown(PROGRAM), "prove", shown(victim), what="every step to its private key, to repeat with openssl")
@@ -200,8 +332,13 @@ def main() -> None:
     )
     screen.command(shown(PROGRAM), "scan", shown(folder), "--output", "report.html", what="the same to pass on")
     screen.command(shown(PROGRAM), "scan", "YOUR-FOLDER", what="your own certificates; nothing leaves this machine")
+    if not given.scan_only:
+        screen.command(
+            "python3", "dev.py", "demo", "--keep", what="the same, and the registry stays for your `aws iot`"
+        )
+        screen.command(shown(PROGRAM), "serve", what="a registry of your own: docs/operating.md")
     screen.say()
-    sys.exit(0 if right == planted.keys() and not wrong else 1)
+    sys.exit(0 if good else 1)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
-"""The demonstration finds what it planted, says nothing of the rest, and deletes nothing that is not its own."""
+"""The demonstration finds what it planted, by a scan and in a registry, and deletes nothing that is not its own."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import boto3
 import pytest
+from botocore.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEMO = ROOT / "demo" / "demo.py"
@@ -18,7 +21,7 @@ FLEET = (ROOT / "demo" / "sample_fleet.py").read_text().split("FILES = (")[1].sp
 
 def run_demo(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, DEMO, "--folder", folder],
+        [sys.executable, DEMO, "--scan-only", "--folder", folder],
         cwd=folder.parent,
         check=False,
         capture_output=True,
@@ -91,3 +94,43 @@ def test_a_second_run_writes_the_same_fleet(demo: tuple[subprocess.CompletedProc
     (folder / "pell-pumps.zip").write_bytes(b"touched")
     run_demo(folder)
     assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.slow
+def test_the_whole_way_through_a_registry_that_stays(tmp_path: Path) -> None:
+    """The audit says what the scan says, the mitigation is done, and with --keep others can talk to the registry."""
+    process = subprocess.Popen(
+        [sys.executable, DEMO, "--keep", "--folder", tmp_path / "fleet"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "100"},
+    )
+    assert process.stdout is not None
+    said, given = "", {}
+    for line in process.stdout:
+        said += line
+        if found := re.fullmatch(r" +export (\w+)=(\S+)\n", line):
+            given[found[1]] = found[2]
+        if "aws iot list-certificates" in line:
+            break
+    assert len(given) == 4, said
+    api = boto3.client(
+        "iot",
+        endpoint_url=given["AWS_ENDPOINT_URL_IOT"],
+        region_name=given["AWS_REGION"],
+        aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
+        config=Config(proxies={}),
+    )
+    assert len(api.list_certificates(pageSize=250)["certificates"]) == 250
+    process.send_signal(signal.SIGINT)
+    said += process.communicate(timeout=60)[0]
+    assert process.returncode == 0, said
+    assert "Expected 10, found 10; 0 false alarms." in said
+    assert "10 of 10 findings done." in said
+    assert "Audited again: 0 findings." in said
+    assert "NOT AS EXPECTED" not in said
+    prose = [line for line in said.splitlines() if not re.search("keyassay |aws iot |export ", line)]
+    assert max(map(len, prose)) <= 110
+    with pytest.raises(Exception, match="onnect"):
+        api.list_certificates()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,6 +29,10 @@ from keyassay.storage import schema
 from keyassay.storage.database import Transaction, rows_in_chunks
 
 _V = schema.key_verdicts.c
+
+#: where a list says which stream of Debian's generator a key is of, in messages and in evidence
+_STREAM = re.compile(r": arch=\S+(?: \w+=\S+)*(?: gives the \w+ key)?")
+_SEEDS = frozenset({"pid"})
 
 # made once: to build a statement takes longer than to execute it
 _KNOWN = select(schema.key_verdicts).where(_V.spki_digest.in_(bindparam("digests", expanding=True)))
@@ -93,7 +98,7 @@ class PublicFinding:
 
 
 def public(finding: Finding) -> PublicFinding:
-    """What anyone may know of a finding."""
+    """What anyone may know of a finding: not where Debian's generator began, which is the private key in short."""
     return PublicFinding(
         finding.check,
         finding.version,
@@ -101,8 +106,8 @@ def public(finding: Finding) -> PublicFinding:
         finding.severity,
         finding.confidence,
         finding.reason_code,
-        finding.message,
-        evidence_fields(finding, reveal=False),
+        _STREAM.sub("", finding.message),
+        {name: value for name, value in evidence_fields(finding, reveal=False).items() if name not in _SEEDS},
     )
 
 
