@@ -150,7 +150,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection that sees one state of the database."""
+        """A connection for queries, each of which sees what was committed before it."""
         with self.engine.connect() as connection:
             yield connection
 
