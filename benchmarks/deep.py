@@ -20,11 +20,12 @@ from random import Random
 import gmpy2
 
 from keyassay.bulk.deep import examine_deeply
-from keyassay.certificates.public_key import RsaPublicKey
+from keyassay.certificates.public_key import EcPublicKey, RsaPublicKey
 from keyassay.checks import Context, check
 from keyassay.findings import Profile
-from keyassay.keymath import coppersmith, ecm, factoring, residues, roca, smooth
+from keyassay.keymath import coppersmith, ecm, factoring, hidden_number, residues, roca, smooth
 from keyassay.keymath import small_exponent as small
+from keyassay.keymath.curves import multiply, named_curves
 from keyassay.keymath.subprimes import shared_subprimes
 
 Row = tuple[str, float, str]
@@ -208,6 +209,55 @@ def small_exponent(size: int) -> Iterator[Row]:
         started = time.process_time()
         assert small.small_residue_factor(n, e, bits) is None
         yield f"d of {bits} bits modulo p - 1, a sound key", time.process_time() - started, ""
+
+
+@attack
+def nonces(size: int) -> Iterator[Row]:
+    """Lattices over signatures, by curve, and all that is tried on a sound signer. With the smallest size only."""
+    if size > 1024:
+        return
+    for name, counts in (("P-256", (4, 10, 20, 40, 60)), ("P-384", (4, 10, 20, 40)), ("P-521", (4, 10, 20, 40))):
+        order = int(named_curves()[name].order)
+
+        def lines(numbers: list[int], d: int, order: int = order) -> list[hidden_number.Line]:
+            slopes = [RANDOM.randrange(1, order) for _ in numbers]
+            return [((k - t * d) % order, t) for k, t in zip(numbers, slopes, strict=True)]
+
+        for count in counts:
+            bits = hidden_number.least_bits(order, count) if count < 60 else 6
+            d = RANDOM.randrange(1, order)
+            signed = lines([RANDOM.getrandbits(order.bit_length() - bits) for _ in range(count)], d)
+            started = time.process_time()
+            right = d in list(hidden_number.short(signed, order, bits))
+            spent = time.process_time() - started
+            yield f"{name}: {count} nonces, short by {bits} bits", spent, "found" if right else "not found"
+        for count in (2, 10, 40):
+            sound = lines([RANDOM.randrange(1, order) for _ in range(count)], RANDOM.randrange(1, order))
+            started = time.process_time()
+            attempts = [list(one.run()) for one in hidden_number.attempts(sound, order)]
+            yield (
+                f"{name}: a sound signer, {count} signatures",
+                time.process_time() - started,
+                f"{len(attempts)} lattices",
+            )
+
+
+@attack
+def small_numbers(size: int) -> Iterator[Row]:
+    """The deep steps of ec-weak-private-key on a sound key. With the smallest size only."""
+    if size > 1024:
+        return
+    for name in ("P-256", "P-384"):
+        curve = named_curves()[name]
+        point = multiply(curve, RANDOM.randrange(1, int(curve.order)), curve.base)
+        assert point is not None
+        octets = b"\4" + b"".join(int(one).to_bytes(curve.field_bytes, "big") for one in point)
+        findings, reports = examine_deeply(
+            EcPublicKey(name, octets), [check("ec-weak-private-key")], Context(profile=Profile.DEEP), 20.0
+        )
+        assert not findings
+        for report in reports:
+            yield f"{name}: {report.step}", report.seconds, f"{report.outcome.value}, {report.detail}"
 
 
 def main() -> None:
