@@ -213,9 +213,9 @@ def test_findings_by_name_from_several_audits(fleet: Registry) -> None:
     assert [row["id"] for row in page.rows] == ["second"]
     page = tasks.listed(fleet, A, start_time=now - 60_000, end_time=now + 60_000, size=1, token=page.next_token)
     assert [row["id"] for row in page.rows] == ["task"]
-    for start, end in ((now, now - 1), (now - 91 * 86_400_000, now)):
-        with pytest.raises(InvalidError):
-            tasks.listed(fleet, A, start_time=start, end_time=end)
+    with pytest.raises(InvalidError):
+        tasks.listed(fleet, A, start_time=now, end_time=now - 1)
+    assert tasks.listed(fleet, A, start_time=0, end_time=1).rows == []
 
 
 def test_what_is_refused(fleet: Registry, rows: Rows) -> None:
