@@ -254,6 +254,7 @@ class Server:
             ssl_keyfile=settings.tls_key,
         )
         config.load()
+        self._getting_ready = threading.Thread(target=self._get_screening_ready, name="screening", daemon=True)
         self._loop = _Loop(config)
         self._loop.on_stop = self._stop_begins
 
@@ -262,6 +263,12 @@ class Server:
         """Where it listens, with the ports that were taken."""
         scheme = "https" if self.settings.tls_certificate else "http"
         return [f"{scheme}://{Address(*one.getsockname()[:2])}" for one in self._sockets]
+
+    def _get_screening_ready(self) -> None:
+        """Load checks and tables beside the start; if that fails, the first registration tries again and says why."""
+        if isinstance(self.registry.screening, Screen):
+            with contextlib.suppress(Exception):
+                self.registry.screening.prepare()
 
     def _stop_begins(self) -> None:
         self._front.stopping = True
@@ -272,6 +279,7 @@ class Server:
             self.observer.show(self.settings.metrics)
             where = f"http://{Address(self.settings.metrics.host, self.observer.metrics_port)}/metrics"
             self._log.info("metrics", address=where)
+        self._getting_ready.start()
         self._log.info("listening", addresses=self.addresses, region=self.settings.region)
         self.workers.start()
         try:
@@ -283,6 +291,8 @@ class Server:
     def close(self) -> None:
         """Give everything back."""
         self.workers.stop()
+        if self._getting_ready.ident is not None:
+            self._getting_ready.join(GRACE)
         self.observer.close()
         self.api.close()
         for one in self._sockets:
@@ -296,12 +306,10 @@ class Server:
 
 
 def _screened(registry: Registry, screening: str) -> Registry:
-    """The registry with screening of registrations, which gets ready beside the start."""
+    """The registry with screening of registrations."""
     if screening == "off":
         return registry
-    screen = Screen(registry.database, refuse=screening == "refuse")
-    threading.Thread(target=screen.prepare, name="screening", daemon=True).start()
-    return replace(registry, screening=screen)
+    return replace(registry, screening=Screen(registry.database, refuse=screening == "refuse"))
 
 
 def _check_tls(settings: Settings) -> None:
