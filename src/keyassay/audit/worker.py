@@ -37,6 +37,7 @@ from keyassay.storage.database import Actor, BusyError
 _T = schema.audit_tasks.c
 _D = schema.scheduled_audits.c
 _F = schema.audit_findings.c
+_L = schema.leases.c
 
 #: how far back connection events count
 EVENT_DAYS = 31
@@ -97,8 +98,13 @@ class AuditWorker:
         query = select(schema.audit_tasks).where(_T.status == TaskStatus.IN_PROGRESS.value)
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(_T.started_at, _T.id).limit(1_000)).mappings().all()
+            now = time.time_ns() // 1_000_000
+            held = select(_L.name).where(_L.name.like("audit:%"), _L.expires_at > now)
+            taken = set(connection.execute(held).scalars()) if rows else set()
         for row in rows:
             name = f"audit:{row['account_id']}:{row['id']}"
+            if name in taken:  # to look costs less than to try, which waits for writers
+                continue
             lease = leases.take(self._database, name, self._holder, self._settings.lease)
             if lease is not None:
                 self._take(lease, row)
