@@ -39,6 +39,7 @@ class AuditSettings:
         batch: certificates between two checkpoints.
         lease: seconds after which others take over the work of a worker that has died.
         poll: seconds between two looks for work.
+        follow: seconds between two comparisons of the keys that were registered lately; 0 for none but by audits.
         retention_days: how long tasks and findings are kept.
     """
 
@@ -49,6 +50,7 @@ class AuditSettings:
     batch: int = 400
     lease: float = 20.0
     poll: float = 1.0
+    follow: float = 0.0
     retention_days: int = 90
 
 

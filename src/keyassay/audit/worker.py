@@ -25,6 +25,8 @@ from keyassay.audit.checkpoints import CHECK_DISABLED, Checkpoints, Position, Ta
 from keyassay.audit.checks import AUDIT_CHECKS, AuditCheck, Needs
 from keyassay.audit.connection_checks import Conflicting, Shared
 from keyassay.audit.examining import DAY, Audit, AuditSettings, Examiner
+from keyassay.audit.fleet_search import Search, SearchError
+from keyassay.audit.following import follow
 from keyassay.audit.key_quality import Engine, KeyQuality
 from keyassay.audit.revocation_checks import Revoked, RevokedIntermediate
 from keyassay.audit.schedules import next_due
@@ -71,6 +73,7 @@ class AuditWorker:
         self._holder = f"{self._machine}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._engine = Engine(settings.profile)
         self._swept = 0.0
+        self._followed = time.monotonic()
         self._failures: dict[tuple[str, str], int] = {}
         self.stop = threading.Event()
 
@@ -82,6 +85,7 @@ class AuditWorker:
             try:
                 self.start_due()
                 worked = self.turn()
+                self._follow()
                 self._sweep()
             except BusyError:
                 pass
@@ -277,6 +281,34 @@ class AuditWorker:
                 self._log.error("scheduled audit", account=account_id, schedule=name, problem=error.message)
                 return False
         return True
+
+    # What follows registrations
+
+    def _follow(self) -> None:
+        if self._settings.follow and time.monotonic() - self._followed > self._settings.follow:
+            self._followed = time.monotonic()
+            self.follow()
+
+    def follow(self) -> int:
+        """Compare the keys that accounts have registered lately; how many certificates were reported for it."""
+        if self._settings.fleet_store is None:
+            return 0
+        with self._database.read() as connection:
+            accounts = connection.execute(select(schema.accounts.c.id)).scalars().all()
+        reported = 0
+        for account_id in accounts:
+            lease = leases.take(self._database, f"follow:{account_id}", self._holder, self._settings.lease)
+            if lease is None or self.stop.is_set():
+                continue
+            search = Search(self._database.url, account_id, self._settings.fleet_store, self._settings.fleet_memory)
+            with self._renewing(lease):
+                try:
+                    reported += follow(self._database, search, lambda: not self.stop.is_set())
+                except SearchError as error:
+                    self._log.error("keys not compared", account=account_id, problem=str(error))
+                finally:
+                    leases.release(self._database, lease)
+        return reported
 
     # What is old
 

@@ -20,6 +20,8 @@ from keyassay.server.settings import Settings
 
 #: seconds that workers get to end; what they were at is safe in the database
 GRACE = 20.0
+#: seconds between two comparisons of keys that were registered lately with all others
+FOLLOW = 300.0
 
 
 class Worker(Protocol):
@@ -41,6 +43,7 @@ def workers_of(settings: Settings, registry: Registry, log: Any) -> list[Worker]
         profile=Profile[settings.audit_profile.upper()],
         level=Classification(settings.audit_level),
         fleet_store=settings.fleet_folder,
+        follow=0.0 if settings.screening == "off" or settings.audit_profile == "aws" else FOLLOW,
     )
     auditors = [AuditWorker(registry, audits, log, number + 1) for number in range(settings.workers)]
     fetchers = [Fetcher(registry, settings.crl_hosts, log)] if settings.crl_hosts else []
