@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 import pytest
 
 import fleet_keys
+import weak_devices
+from auditing import DEVICE_KEYS
 from live_server import running
 from two_accounts import SECRET, A
 
@@ -215,3 +218,48 @@ def test_pages_follow_each_other(aws: Aws, tmp_path: Path) -> None:
     second = aws("list-certificates", "--page-size", "1", "--marker", first["nextMarker"]).json
     assert first["certificates"][0]["certificateId"] != second["certificates"][0]["certificateId"]
     assert made <= set(aws("list-certificates", "--query", "certificates[].certificateId").json)
+
+
+def test_audit_suppress_and_mitigate(aws: Aws, tmp_path: Path) -> None:
+    """A weak device is found by an audit, mitigated, and a suppression is kept."""
+    device, _ = registered(aws, tmp_path, "weak-device", key=weak_devices.weak_key(40))
+    role = "arn:aws:iam::111111111111:role/audit"
+    enabled = json.dumps({DEVICE_KEYS: {"enabled": True}})
+    aws("update-account-audit-configuration", "--role-arn", role, "--audit-check-configurations", enabled)
+    start = ("start-on-demand-audit-task", "--target-check-names", DEVICE_KEYS, "--output", "text")
+    task = aws(*start).out.strip()
+    audited = until(lambda: aws("describe-audit-task", "--task-id", task).json)
+    assert audited["auditDetails"][DEVICE_KEYS]["checkRunStatus"] == "COMPLETED_NON_COMPLIANT"
+    mine = f"findings[?nonCompliantResource.resourceIdentifier.deviceCertificateId=='{device}'].findingId"
+    found = aws("list-audit-findings", "--task-id", task, "--query", mine, "--output", "text").out.split()
+    assert len(found) == 1
+    aws(
+        "create-audit-suppression",
+        *("--check-name", DEVICE_KEYS, "--resource-identifier", f"deviceCertificateId={device}"),
+        *("--suppress-indefinitely", "--description", "replaced in May"),
+    )
+    listed = aws("list-audit-suppressions", "--query", "suppressions[].description", "--output", "text").out
+    assert listed == "replaced in May\n"
+    aws(
+        "create-mitigation-action",
+        *("--action-name", "deactivate", "--role-arn", role),
+        *("--action-params", "updateDeviceCertificateParams={action=DEACTIVATE}"),
+    )
+    aws(
+        "start-audit-mitigation-actions-task",
+        *("--task-id", "by-cli", "--target", f"findingIds={found[0]}"),
+        *("--audit-check-to-actions-mapping", f"{DEVICE_KEYS}=deactivate"),
+    )
+    done = until(lambda: aws("describe-audit-mitigation-actions-task", "--task-id", "by-cli").json)
+    assert done["taskStatus"] == "COMPLETED"
+    status = ("--query", "certificateDescription.status", "--output", "text")
+    assert aws("describe-certificate", "--certificate-id", device, *status).out == "INACTIVE\n"
+
+
+def until(describe: Callable[[], Any]) -> Any:
+    """A task once it is no longer in progress."""
+    deadline = time.monotonic() + 120
+    while (task := describe())["taskStatus"] == "IN_PROGRESS":
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    return task
