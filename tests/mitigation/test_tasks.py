@@ -348,6 +348,19 @@ def test_a_dry_run_tells_what_the_task_then_does(fleet: Registry, rows: Rows) ->
         assert {each["status"] for each in done} == ({"SKIPPED"} if one.skipped == SUPPRESSED else {"COMPLETED"})
 
 
+def test_a_dry_run_with_actions_that_do_not_exist_yet(registry: Registry, rows: Rows) -> None:
+    weak = register(registry, 1)[0]
+    target, mapping = {"auditTaskId": audit(registry, [device(weak)])}, {DEVICE_KEYS: ["new"]}
+    with pytest.raises(InvalidError):
+        tasks.dry_run(registry, A, target, mapping)
+    proposed = actions.Action("new", "", "", PARAMS["deactivate"])
+    (planned,) = tasks.dry_run(registry, A, target, mapping, proposed=[proposed]).rows
+    assert planned.steps[0].effect == f"certificate {weak} becomes INACTIVE"
+    with pytest.raises(InvalidError, match="does nothing about"):
+        tasks.dry_run(registry, A, target, {LOGGING: ["new"]}, proposed=[proposed])
+    assert rows.all("mitigation_actions") == []
+
+
 def test_old_tasks_go_and_open_ones_stay(fleet: Registry, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     weak = register(fleet, 2)
     run(fleet, {"auditTaskId": audit(fleet, [device(one) for one in weak])}, {DEVICE_KEYS: ["deactivate"]})
