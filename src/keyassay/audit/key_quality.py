@@ -21,6 +21,7 @@ from keyassay.certificates.decoding import decode
 from keyassay.certificates.item import RawItem
 from keyassay.findings import Classification, Profile
 from keyassay.output.description import sentence
+from keyassay.storage import schema
 from keyassay.storage.database import rows_in_chunks
 
 #: partners of a key that a finding names
@@ -96,6 +97,7 @@ class KeyQuality(Certificates):
         super().__init__(audit, table)
         self._engine = engine
         self._expected = 0
+        self._compared: bool | None = None
 
     def prepare(self, goes_on: Callable[[], bool]) -> str:
         search = search_of(self.audit)
@@ -119,7 +121,7 @@ class KeyQuality(Certificates):
         of_key = {digest: one.findings for digest, one in known.items()}
         of_key.update(fresh)
         of_fleet: dict[bytes, list[PublicFinding]] = {}
-        if search_of(self.audit) is not None:
+        if self._any_compared(connection):
             of_fleet = fleet_search.read(connection, self.audit.account_id, digests.values())
         found: list[Found] = []
         for certificate_id, digest in digests.items():
@@ -134,6 +136,14 @@ class KeyQuality(Certificates):
             (lambda transaction: verdicts.store(transaction, catalogue, kept)) if kept else None,
             sum(digest in unsure for digest in digests.values()),
         )
+
+    def _any_compared(self, connection: Connection) -> bool:
+        """Whether comparing has found anything in the account: mostly it has not, and nothing need be looked up."""
+        if self._compared is None:
+            columns = schema.fleet_verdicts.c
+            query = select(columns.check_id).where(columns.account_id == self.audit.account_id).limit(1)
+            self._compared = search_of(self.audit) is not None and connection.execute(query).first() is not None
+        return self._compared
 
     def _fresh(
         self, connection: Connection, digests: Mapping[str, bytes], known: Mapping[bytes, Known]

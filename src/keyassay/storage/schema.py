@@ -439,7 +439,7 @@ key_verdicts = Table(
     METADATA,
     Column("spki_digest", LargeBinary(32), primary_key=True),
     Column("catalogue", String(64), nullable=False),
-    Column("findings", JSON),
+    Column("findings", JSON(none_as_null=True)),
 )
 
 #: what the comparison of all keys of an account says of a key: one finding of one check, as public facts
