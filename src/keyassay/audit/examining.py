@@ -47,7 +47,7 @@ class AuditSettings:
     level: Classification = Classification.BROKEN
     fleet_store: Path | None = None
     fleet_memory: int = 0
-    batch: int = 400
+    batch: int = 300
     lease: float = 20.0
     poll: float = 1.0
     follow: float = 0.0
