@@ -48,6 +48,8 @@ def test_what_they_name_exists(name: str) -> None:
     known |= {"KEYASSAY_ACCOUNT_ID", "KEYASSAY_ACCESS_KEY_ID", "KEYASSAY_SECRET_ACCESS_KEY"}
     assert set(re.findall(r"KEYASSAY_[A-Z_]+", text)) <= known
     used = set(
-        re.findall(r"(?<=\s)(--[a-z-]+)", "\n".join(re.findall(r"(?<![=/])keyassay(?: serve)? (--.*)$", text, re.MULTILINE)))
+        re.findall(
+            r"(?<=\s)(--[a-z-]+)", "\n".join(re.findall(r"(?<![=/])keyassay(?: serve)? (--.*)$", text, re.MULTILINE))
+        )
     )
     assert used <= OPTIONS

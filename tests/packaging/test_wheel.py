@@ -84,9 +84,11 @@ def test_the_metadata_says_what_is_needed(wheel: Path) -> None:
     assert metadata["License-Expression"] == "Apache-2.0"
     assert "Apache License" in licence
     assert metadata["Requires-Python"] == ">=3.11"
-    assert {line.split(">")[0] for line in metadata.get_all("Requires-Dist") or []} == {
+    needed = metadata.get_all("Requires-Dist") or []
+    assert {line.split(">")[0] for line in needed if "extra ==" not in line} == {
         "click", "cryptography", "gmpy2", "jinja2", "numpy", "python-flint", "rich",
     }  # fmt: skip
+    assert {line.partition("extra == ")[2] for line in needed if "extra ==" in line} == {"'server'"}
 
 
 def test_the_program_runs_from_another_folder(installed: Path, tmp_path: Path) -> None:
