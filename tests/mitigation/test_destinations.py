@@ -9,7 +9,6 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
@@ -19,7 +18,7 @@ from standardwebhooks import Webhook
 import fleet_keys
 from keyassay.errors import KeyassayError
 from keyassay.mitigation import destinations
-from keyassay.mitigation.destinations import DeliveryError, Destinations, Hook, Message, is_public, permitted_address
+from keyassay.mitigation.destinations import DeliveryError, Destinations, Hook, Message
 from webhook_receiver import receiving
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -72,51 +71,6 @@ def test_a_webhook_needs_a_secret(secrets: str) -> None:
     with pytest.raises(KeyassayError) as raised:
         Destinations.read([HOOK], secrets)
     assert SECRET not in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("address", "public"),
-    [
-        ("93.184.216.34", True),
-        ("2606:2800:220:1::1", True),
-        ("127.0.0.1", False),
-        ("10.1.2.3", False),
-        ("192.168.0.1", False),
-        ("169.254.169.254", False),
-        ("100.64.0.1", False),
-        ("224.0.0.1", False),
-        ("0.0.0.0", False),
-        ("::1", False),
-        ("fe80::1%eth0", False),
-        ("fd00::1", False),
-        ("::ffff:10.0.0.1", False),
-        ("64:ff9b::a00:1", False),
-    ],
-)
-def test_public_addresses(address: str, public: bool) -> None:
-    assert is_public(address) is public
-
-
-def test_names_that_lead_to_private_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[str] = []
-
-    def look_up(host: str, port: int, **_: Any) -> list[Any]:
-        if not found:
-            raise socket.gaierror(-2, "unknown")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
-
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    with pytest.raises(DeliveryError) as raised:
-        permitted_address("hooks.example", 443)
-    assert not raised.value.final
-    found += ["169.254.169.254", "10.0.0.1"]
-    with pytest.raises(DeliveryError, match="private") as raised:
-        permitted_address("hooks.example", 443)
-    assert raised.value.final
-    found.append("93.184.216.34")
-    assert permitted_address("hooks.example", 443) == "93.184.216.34"
-    assert permitted_address("10.0.0.1", 443) == "10.0.0.1"  # listed itself
-    assert permitted_address("::1", 443) == "::1"
 
 
 def test_a_webhook_gets_a_signed_cloudevent() -> None:

@@ -11,10 +11,7 @@ import http.client
 import ipaddress
 import json
 import re
-import socket
-import ssl
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -26,6 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from standardwebhooks import Webhook
 
 from keyassay.errors import KeyassayError
+from keyassay.registry import outbound
 
 #: seconds for one attempt, all of it
 PATIENCE = 20.0
@@ -35,8 +33,6 @@ _TOPIC = re.compile(r"arn:aws[a-z-]*:sns:([a-z0-9-]+):[0-9]{12}:[A-Za-z0-9_-]{1,
 _ACCOUNT = re.compile(r"([0-9]{12})=(.+)")
 #: answers of SNS after which trying again is in vain
 _FINAL = frozenset({"NotFound", "InvalidParameter", "InvalidParameterValue", "EndpointDisabled"})
-#: IPv6 addresses that stand for IPv4 ones behind a translator
-_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 
 
 class DeliveryError(Exception):
@@ -145,6 +141,8 @@ class Hook:
         }
         try:
             status = _post(self._parts, body.encode(), headers)
+        except outbound.PrivateAddressError as error:
+            raise DeliveryError(str(error), final=True) from None
         except (OSError, http.client.HTTPException) as error:
             raise DeliveryError(f"no answer: {type(error).__name__}: {error}"[:300]) from None
         if 300 <= status < 400:
@@ -170,77 +168,9 @@ def envelope(message: Message) -> str:
 
 def _post(parts: SplitResult, body: bytes, headers: Mapping[str, str]) -> int:
     """Send a request to an address that is permitted; the status of the answer, whose body nobody wants."""
-    host = parts.hostname or ""
-    secure = parts.scheme == "https"
-    port = parts.port or (443 if secure else 80)
-    connection = _Connection(host, port, permitted_address(host, port), secure=secure)
-    with contextlib.closing(connection), _bounded(connection):
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("POST", target, body, dict(headers))
+    with outbound.connected(parts, silence=SILENCE, patience=PATIENCE, here=True) as connection:
+        connection.request("POST", outbound.target_of(parts), body, dict(headers))
         return connection.getresponse().status
-
-
-class _Connection(http.client.HTTPConnection):
-    """A connection to an address that was looked up and checked before, under the host's name."""
-
-    def __init__(self, host: str, port: int, address: str, *, secure: bool) -> None:
-        super().__init__(host, port, timeout=SILENCE)
-        self.default_port = 443 if secure else 80
-        self._address = address
-        self._secure = secure
-
-    def connect(self) -> None:
-        self.sock = socket.create_connection((self._address, self.port), self.timeout)
-        if self._secure:
-            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
-
-
-@contextlib.contextmanager
-def _bounded(connection: http.client.HTTPConnection) -> Iterator[None]:
-    """Cut the connection when ``PATIENCE`` is over, however slowly the other side goes on."""
-
-    def cut() -> None:
-        with contextlib.suppress(OSError, AttributeError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(PATIENCE, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def permitted_address(host: str, port: int) -> str:
-    """The address to connect to.
-
-    Args:
-        host: as the operator listed it: an address is taken as it is, a name is looked up.
-        port: of the service.
-
-    Raises:
-        DeliveryError: the name is unknown, or leads to a private address.
-    """
-    with contextlib.suppress(ValueError):
-        return str(ipaddress.ip_address(host))
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise DeliveryError(f"{host} cannot be looked up: {error.strerror or error}") from None
-    addresses = [str(one[4][0]) for one in found]
-    if host == "localhost":
-        return addresses[0]
-    for address in addresses:
-        if is_public(address):
-            return address
-    raise DeliveryError(f"{host} leads to a private address: list the address itself if that is meant", final=True)
-
-
-def is_public(address: str) -> bool:
-    """Whether an address belongs to the whole world's network."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    return parsed.is_global and not parsed.is_multicast and not (parsed.version == 6 and parsed in _TRANSLATED)
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,13 @@ permitted where the operator listed the address itself.
 
 from __future__ import annotations
 
-import contextlib
 import http.client
-import ipaddress
 import os
 import socket
-import ssl
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -25,7 +22,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from sqlalchemy import Connection, select
 
-from keyassay.registry import revocation
+from keyassay.registry import outbound, revocation
 from keyassay.registry.errors import RegistryError
 from keyassay.registry.registry import Registry
 from keyassay.storage import leases, schema
@@ -42,8 +39,6 @@ ADDRESSES = 200
 #: seconds between two turns of a worker, and the longest turn that others wait for
 INTERVAL, TURN = 1_800.0, 3_600.0
 _CHUNK = 65_536
-#: IPv6 addresses that stand for IPv4 ones behind a translator
-_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 
 _L = schema.revocation_lists.c
 
@@ -181,19 +176,17 @@ def fetch(url: str, hosts: Collection[str]) -> bytes:
     parts = urlsplit(url)
     try:
         return _get(parts)
+    except outbound.PrivateAddressError as error:
+        raise FetchError(str(error)) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise FetchError(f"no answer: {type(error).__name__}: {error}"[:300]) from None
 
 
 def _get(parts: SplitResult) -> bytes:
-    secure = parts.scheme == "https"
-    host = parts.hostname or ""
-    port = parts.port or (443 if secure else 80)
-    connection = _Connection(host, port, _permitted_address(host, port), secure=secure)
     deadline = time.monotonic() + PATIENCE
-    with contextlib.closing(connection), _bounded(connection):
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", target, headers={"user-agent": "keyassay", "accept-encoding": "identity"})
+    with outbound.connected(parts, silence=PATIENCE, patience=PATIENCE) as connection:
+        headers = {"user-agent": "keyassay", "accept-encoding": "identity"}
+        connection.request("GET", outbound.target_of(parts), headers=headers)
         answer = connection.getresponse()
         if answer.status != 200:
             raise FetchError(f"the answer was {answer.status}")
@@ -207,50 +200,6 @@ def _get(parts: SplitResult) -> bytes:
         if answer.length:
             raise FetchError("the answer broke off")
         return bytes(body)
-
-
-class _Connection(http.client.HTTPConnection):
-    """A connection to an address that was looked up and checked before, under the host's name."""
-
-    def __init__(self, host: str, port: int, address: str, *, secure: bool) -> None:
-        super().__init__(host, port, timeout=PATIENCE)
-        self.default_port = 443 if secure else 80
-        self._address = address
-        self._secure = secure
-
-    def connect(self) -> None:
-        self.sock = socket.create_connection((self._address, self.port), self.timeout)
-        if self._secure:
-            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
-
-
-@contextlib.contextmanager
-def _bounded(connection: http.client.HTTPConnection) -> Iterator[None]:
-    """Cut the connection when the time is over, however slowly the other side goes on."""
-
-    def cut() -> None:
-        with contextlib.suppress(OSError, AttributeError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(PATIENCE, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _permitted_address(host: str, port: int) -> str:
-    """The address to connect to; one that the operator listed is taken as it is, a name has to lead to a public one."""
-    with contextlib.suppress(ValueError):
-        return str(ipaddress.ip_address(host))
-    addresses = [str(one[4][0]) for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-    for address in addresses:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-        if parsed.is_global and not parsed.is_multicast and not (parsed.version == 6 and parsed in _TRANSLATED):
-            return address
-    raise FetchError(f"{host} leads to a private address: list the address itself if that is meant")
 
 
 class Fetcher:
