@@ -9,7 +9,7 @@ from keyassay.lists.recipes.debian_openssl import STATES
 #: kind -> states whose blocks are all there. Blocks of other kinds and states may be there or not.
 COMPLETE = {
     "rsa-512": STATES,
-    "rsa-1024": STATES[:3],
+    "rsa-1024": STATES,
     "rsa-2048": STATES[:3],
     "ec-secp160r1": STATES,
     "ec-p224": STATES,
