@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -99,4 +100,9 @@ def test_the_public_address_reaches_certificates_and_hosts_reach_the_worker(tmp_
         made = x509.load_pem_x509_certificate(issued.certificate_pem.encode())
         (point,) = made.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
         assert point.full_name[0].value.startswith("http://pki.example.com/")
-        assert "revocation lists" in {thread.name for thread in threading.enumerate()}
+        for _ in range(200):  # workers begin when the server does, in its own thread
+            if "revocation lists" in {thread.name for thread in threading.enumerate()}:
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("nothing fetches revocation lists")
