@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ssl import DER_cert_to_PEM_cert
 from typing import Any
 
 from keyassay.aws.operations import Access, Request, operation
 from keyassay.aws.services import actor_of, moment, paged, registry_of
 from keyassay.registry import authorities, tags
-from keyassay.registry.admission import pem_of
 
 
 @operation("GetRegistrationCode", access=Access.REGISTER)
@@ -44,7 +44,7 @@ def describe_ca_certificate(request: Request, params: dict[str, Any]) -> dict[st
         "certificateArn": registry.arn(request.account_id, f"cacert/{row['id']}"),
         "certificateId": row["id"],
         "status": row["status"],
-        "certificatePem": pem_of(bytes(row["der"])),
+        "certificatePem": DER_cert_to_PEM_cert(bytes(row["der"])),
         "ownedBy": row["account_id"],
         "creationDate": moment(row["created_at"]),
         "autoRegistrationStatus": "ENABLE" if row["auto_registration"] else "DISABLE",

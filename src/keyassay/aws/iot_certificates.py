@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ssl import DER_cert_to_PEM_cert
 from typing import Any
 
 from keyassay.aws.operations import Request, operation
 from keyassay.aws.services import actor_of, moment, paged, registry_of
 from keyassay.registry import certificates
-from keyassay.registry.admission import pem_of
 
 
 def _answer(found: certificates.Registered) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def describe_certificate(request: Request, params: dict[str, Any]) -> dict[str, 
         "certificateId": row["id"],
         "caCertificateId": row["ca_certificate_id"],
         "status": row["status"],
-        "certificatePem": pem_of(bytes(row["der"])),
+        "certificatePem": DER_cert_to_PEM_cert(bytes(row["der"])),
         "ownedBy": row["account_id"],
         "previousOwnedBy": row["previous_owner"],
         "creationDate": moment(row["created_at"]),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ssl import DER_cert_to_PEM_cert
 from typing import Any
 
 import click
@@ -118,7 +117,7 @@ def _register(api: Any, item: Item, status: str, *, without_ca: bool) -> Outcome
     certificate_id = (item.sha256 or b"").hex()
     operation = api.register_certificate_without_ca if without_ca else api.register_certificate
     try:
-        operation(certificatePem=pem_of(item.der), status=status)
+        operation(certificatePem=DER_cert_to_PEM_cert(item.der), status=status)
     except ClientError as error:
         said = error.response["Error"]
         if said["Code"] not in _OF_A_CERTIFICATE:
@@ -127,9 +126,3 @@ def _register(api: Any, item: Item, status: str, *, without_ca: bool) -> Outcome
             return Outcome(source, certificate_id, "was there")
         return Outcome(source, certificate_id, "refused", said.get("Message", said["Code"]))
     return Outcome(source, certificate_id, "registered")
-
-
-def pem_of(der: bytes) -> str:
-    """PEM of a certificate's DER, whatever is in it."""
-    lines = "\n".join(textwrap.wrap(base64.b64encode(der).decode(), 64))
-    return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"

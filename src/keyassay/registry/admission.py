@@ -6,7 +6,6 @@ A weak key that is well-formed passes: finding it is the work of screening and a
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import warnings
 from dataclasses import dataclass
@@ -200,10 +199,3 @@ def _hash(certificate: x509.Certificate) -> hashes.HashAlgorithm | None:
 def common_names(admitted: Admitted) -> list[str]:
     """The common names of the subject."""
     return [str(part.value) for part in admitted.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-
-
-def pem_of(der: bytes) -> str:
-    """PEM of a certificate."""
-    text = base64.b64encode(der).decode()
-    lines = "\n".join(text[start : start + 64] for start in range(0, len(text), 64))
-    return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from ssl import DER_cert_to_PEM_cert
 from typing import Any
 
 from cryptography import x509
@@ -195,7 +196,7 @@ def issuer_pem(registry: Registry, actor: Actor, issuer_id: str = "") -> str:
         row = issuer_row(connection, actor.account_id, issuer_id)
     if row is None:
         raise NotFoundError("there is no such authority")
-    return read_der(bytes(row["der"])).certificate.public_bytes(Encoding.PEM).decode()
+    return DER_cert_to_PEM_cert(bytes(row["der"]))
 
 
 def issuer_row(connection: Connection, account_id: str, issuer_id: str = "") -> RowMapping | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection, Select, and_, select
@@ -103,15 +104,11 @@ class Registry:
         """What screening says of a key (subject public key info), for ``certificates.add``; before the transaction."""
         return None if self.screening is None else self.screening.examine(spki)
 
-    @property
+    @cached_property
     def tokens(self) -> Tokens:
         """Makes and reads page tokens (the secret is read once)."""
-        found: Tokens | None = self.__dict__.get("_tokens")
-        if found is None:
-            with self.database.read() as connection:
-                found = Tokens(connection.execute(select(schema.server.c.token_secret)).scalar_one())
-            self.__dict__["_tokens"] = found
-        return found
+        with self.database.read() as connection:
+            return Tokens(connection.execute(select(schema.server.c.token_secret)).scalar_one())
 
     def arn(self, account_id: str, resource: str) -> str:
         """ARN of a resource ("cert/ID", "thing/NAME")."""

@@ -198,21 +198,14 @@ class Server:
         self.settings = settings
         self._log = log
         _check_tls(settings)
-        self._sockets = _listening(settings.listen)
-        try:
-            self._put_together(settings, log, version)
-        except BaseException:
+        with contextlib.ExitStack() as undo:  # what was opened is closed again if the rest cannot be
+            self._sockets = _listening(settings.listen)
             for one in self._sockets:
-                one.close()
-            raise
-
-    def _put_together(self, settings: Settings, log: Any, version: str) -> None:
-        self.registry = _screened(open_registry(settings, create=True), settings.screening)
-        try:
+                undo.callback(one.close)
+            self.registry = _screened(open_registry(settings, create=True), settings.screening)
+            undo.callback(self.registry.database.close)
             self._prepare(settings, log, version)
-        except BaseException:
-            self.registry.database.close()
-            raise
+            undo.pop_all()
 
     def _prepare(self, settings: Settings, log: Any, version: str) -> None:
         made = first_account(self.registry, settings.environment, settings.sealing_key_file.parent)
@@ -321,14 +314,9 @@ def _check_tls(settings: Settings) -> None:
 
 
 def _listening(addresses: Iterable[Address]) -> list[socket.socket]:
-    sockets: list[socket.socket] = []
-    try:
-        for address in addresses:
-            sockets.append(_listen(address))  # noqa: PERF401  those opened so far are closed if one fails
-    except KeyassayError:
-        for one in sockets:
-            one.close()
-        raise
+    with contextlib.ExitStack() as undo:
+        sockets = [undo.enter_context(_listen(address)) for address in addresses]
+        undo.pop_all()
     return sockets
 
 
