@@ -110,6 +110,11 @@ def result(registry: Registry, rows: Rows) -> dict[str, object]:
     }
 
 
+def _ended(rows: Rows) -> int:
+    """Executions of actions that have ended."""
+    return sum(row["ended_at"] is not None for row in rows.all("mitigation_executions"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_worker_killed_again_and_again(registry: Registry, rows: Rows, database_url: str, seed: int) -> None:
@@ -122,9 +127,12 @@ def test_a_worker_killed_again_and_again(registry: Registry, rows: Rows, databas
         while tasks.describe(registry, A, "task")["status"] == "IN_PROGRESS":
             assert time.monotonic() < end
             worker = start()
-            until = time.monotonic() + (chance.uniform(0.1, 0.6) if kills < 8 else 60)
-            while time.monotonic() < until and tasks.describe(registry, A, "task")["status"] == "IN_PROGRESS":
-                time.sleep(0.01)
+            # counted in steps, not in seconds, so that a fast machine kills as often as a slow one
+            until = _ended(rows) + (chance.randint(1, 8) if kills < 8 else 1_000)
+            while _ended(rows) < until and tasks.describe(registry, A, "task")["status"] == "IN_PROGRESS":
+                assert time.monotonic() < end
+                time.sleep(0.005)
+            time.sleep(chance.uniform(0, 0.02))  # any moment of a step
             kills += 1
             os.kill(worker, signal.SIGKILL)
         ids = [headers["webhook-id"] for headers, _ in receiver.got]
