@@ -33,7 +33,8 @@ REQUIREMENTS = ROOT / "requirements"
 PYTHON = VENV / "bin" / "python"
 #: program that a test or a proof runs -> Debian package that has it
 PROGRAMS = {"openssl": "openssl", "bc": "bc", "ssh-keygen": "openssh-client", "chromium": "chromium",
-            "pg_ctlcluster": "postgresql", "systemd-analyze": "systemd"}  # fmt: skip
+            "pg_ctlcluster": "postgresql", "systemd-analyze": "systemd", "haproxy": "haproxy",
+            "mosquitto": "mosquitto"}  # fmt: skip
 
 NETWORK = "packages come from the package index that pip is configured for; is there a connection to it?"
 

@@ -219,12 +219,14 @@ def connect(
             schema.connections.insert().values(
                 account_id=actor.account_id,
                 id=serial,
+                gate="gate-1",
                 certificate_id=certificate_id,
                 client_id=client_id,
                 source="192.0.2.1",
                 tls_version="TLSv1.3",
                 verdict="ALLOW",
                 started_at=transaction.now + start,
+                seen_at=transaction.now,
                 ended_at=None if end is None else transaction.now + end,
             )
         )

@@ -467,21 +467,173 @@ revocation_lists = Table(
     Column("stored_at", BigInteger, nullable=False),
 )
 
-#: who was connected when: intervals, kept for at least 31 days; ``ended_at`` is null while it lasts
+# Gates and connections
+
+#: gates of an account and what they last said: the revision that they have applied, and what they saw
+gates = Table(
+    "gates",
+    METADATA,
+    _owner(),
+    Column("name", String(64), primary_key=True),
+    Column("epoch", String(32), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("details", JSON, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("reported_at", BigInteger, nullable=False),
+    Column("retired_at", BigInteger),
+)
+
+#: who was connected when: intervals, kept for at least 31 days; ``ended_at`` is null while it lasts, ``seen_at`` is
+#: when the gate last had it in its table
 connections = Table(
     "connections",
     METADATA,
     _owner(),
     Column("id", String(36), primary_key=True),
+    Column("gate", String(64), nullable=False),
     Column("certificate_id", String(64), nullable=False),
     Column("client_id", Text, nullable=False),
     Column("source", Text, nullable=False),
     Column("tls_version", String(16), nullable=False),
     Column("verdict", String(32), nullable=False),
     Column("started_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     Index("ix_connections_certificate", "account_id", "certificate_id", "started_at"),
+    Index("ix_connections_client", "account_id", "client_id", "started_at"),
     Index("ix_connections_started", "account_id", "started_at", "id"),
+    Index("ix_connections_open", "account_id", "gate", "ended_at"),
+)
+
+#: attempts that a gate refused, counted by the hour (``hour`` is its first millisecond)
+refusals = Table(
+    "refusals",
+    METADATA,
+    _owner(),
+    Column("hour", BigInteger, primary_key=True),
+    Column("gate", String(64), primary_key=True),
+    Column("certificate_id", String(64), primary_key=True),
+    Column("verdict", String(32), primary_key=True),
+    Column("source", String(64), primary_key=True),
+    Column("client_id", Text, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Index("ix_refusals_certificate", "account_id", "certificate_id", "last_at"),
+)
+
+#: what somebody should look at now; ``occasion`` tells apart what would otherwise be said again and again
+alerts = Table(
+    "alerts",
+    METADATA,
+    _owner(),
+    Column("id", String(36), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("occasion", String(200), nullable=False),
+    Column("certificate_id", String(64)),
+    Column("thing_name", String(128)),
+    Column("details", JSON, nullable=False),
+    Index("ix_alerts_account_at", "account_id", "at", "id"),
+    Index("uq_alerts_occasion", "account_id", "occasion", unique=True),
+)
+
+#: messages for devices and for topics of the registry, which every gate publishes at its broker
+device_messages = Table(
+    "device_messages",
+    METADATA,
+    Column("number", Serial, primary_key=True),
+    Column("account_id", String(12), ForeignKey("accounts.id"), nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("ix_device_messages_account", "account_id", "number"),
+    Index("ix_device_messages_expires", "expires_at"),
+    sqlite_autoincrement=True,  # numbers are followed, and never given again
+)
+
+# Replacement
+
+#: ``settings`` is what the operator asked for: batch, halt on failures, group, proof, grace, issuing
+replacements = Table(
+    "replacements",
+    METADATA,
+    _owner(),
+    Column("id", String(40), primary_key=True),
+    Column("status", String(12), nullable=False),
+    Column("selection", JSON, nullable=False),
+    Column("settings", JSON, nullable=False),
+    Column("token", String(64), nullable=False),
+    Column("problem", Text),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Index("ix_replacements_account_started", "account_id", "started_at", "id"),
+    Index("ix_replacements_status", "status", "started_at"),
+    Index("uq_replacements_token", "account_id", "token", unique=True),
+)
+
+#: one old certificate at one thing (empty for a certificate without any); ``open`` until nothing is left to do
+replacement_units = Table(
+    "replacement_units",
+    METADATA,
+    _owner(),
+    Column("replacement_id", String(40), primary_key=True),
+    Column("old_certificate_id", String(64), primary_key=True),
+    Column("thing_name", String(128), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("open", Boolean, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("request_id", String(36), nullable=False),
+    Column("csr_digest", String(64)),
+    Column("new_certificate_id", String(64)),
+    Column("problem", Text),
+    Column("state_at", BigInteger, nullable=False),
+    Column("evidence", JSON, nullable=False),
+    Index("ix_replacement_units_state", "account_id", "replacement_id", "state", "batch"),
+    Index("ix_replacement_units_thing", "account_id", "thing_name", "open"),
+    Index("ix_replacement_units_new", "account_id", "new_certificate_id"),
+    Index(
+        "uq_replacement_units_open",
+        "account_id",
+        "old_certificate_id",
+        "thing_name",
+        unique=True,
+        sqlite_where=text("open"),
+        postgresql_where=text("open"),
+    ),
+)
+
+#: every step of every unit, with its evidence
+replacement_steps = Table(
+    "replacement_steps",
+    METADATA,
+    Column("number", Serial, primary_key=True),
+    Column("account_id", String(12), ForeignKey("accounts.id"), nullable=False),
+    Column("replacement_id", String(40), nullable=False),
+    Column("old_certificate_id", String(64), nullable=False),
+    Column("thing_name", String(128), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("step", String(32), nullable=False),
+    Column("evidence", JSON, nullable=False),
+    Index("ix_replacement_steps_unit", "account_id", "replacement_id", "thing_name", "number"),
+    sqlite_autoincrement=True,
+)
+
+#: how a thing proves that a request comes from it; ``used_by`` is the digest of the request that it proved
+replacement_proofs = Table(
+    "replacement_proofs",
+    METADATA,
+    _owner(),
+    Column("replacement_id", String(40), primary_key=True),
+    Column("thing_name", String(128), primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("kind", String(20), nullable=False),
+    Column("sealed_secret", LargeBinary),
+    Column("public_key", LargeBinary),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("used_by", String(64)),
+    Column("used_at", BigInteger),
 )
 
 # Mitigation

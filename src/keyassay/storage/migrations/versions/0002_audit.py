@@ -130,25 +130,6 @@ def upgrade() -> None:
         batch_op.create_index("ix_audit_tasks_account_started", ["account_id", "started_at", "id"], unique=False)
         batch_op.create_index("ix_audit_tasks_status", ["status", "started_at"], unique=False)
     op.create_table(
-        "connections",
-        sa.Column("account_id", sa.String(length=12), nullable=False),
-        sa.Column("id", sa.String(length=36), nullable=False),
-        sa.Column("certificate_id", sa.String(length=64), nullable=False),
-        sa.Column("client_id", sa.Text(), nullable=False),
-        sa.Column("source", sa.Text(), nullable=False),
-        sa.Column("tls_version", sa.String(length=16), nullable=False),
-        sa.Column("verdict", sa.String(length=32), nullable=False),
-        sa.Column("started_at", sa.BigInteger(), nullable=False),
-        sa.Column("ended_at", sa.BigInteger(), nullable=True),
-        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_connections_account_id")),
-        sa.PrimaryKeyConstraint("account_id", "id", name=op.f("pk_connections")),
-    )
-    with op.batch_alter_table("connections", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_connections_certificate", ["account_id", "certificate_id", "started_at"], unique=False
-        )
-        batch_op.create_index("ix_connections_started", ["account_id", "started_at", "id"], unique=False)
-    op.create_table(
         "mitigation_actions",
         sa.Column("account_id", sa.String(length=12), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
