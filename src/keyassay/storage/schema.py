@@ -198,6 +198,35 @@ issuers = Table(
     Column("key_reference", Text),
     Column("active", Boolean, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    # the revision of the feed up to which the account's certificates were looked through for what it issued elsewhere
+    Column("followed", BigInteger, nullable=False, server_default=text("0")),
+)
+
+#: what the account's own authorities issued, for ever: revoked stays revoked when the certificate has been deleted
+issued_certificates = Table(
+    "issued_certificates",
+    METADATA,
+    _owner(),
+    Column("issuer_id", String(64), primary_key=True),
+    Column("serial", String(64), primary_key=True),
+    Column("certificate_id", String(64), nullable=False),
+    Column("revoked_at", BigInteger),
+    Index("ix_issued_certificates_certificate", "certificate_id"),
+    Index("ix_issued_certificates_revoked", "account_id", "issuer_id", "revoked_at"),
+)
+
+#: the revocation lists of those authorities as they are served: "complete", "delta", and the "base" of the delta
+status_lists = Table(
+    "status_lists",
+    METADATA,
+    _owner(),
+    Column("issuer_id", String(64), primary_key=True),
+    Column("kind", String(8), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("entries", Integer, nullable=False),
+    Column("der", LargeBinary, nullable=False),
+    Column("this_update", BigInteger, nullable=False),
+    Column("next_update", BigInteger, nullable=False),
 )
 
 # Things

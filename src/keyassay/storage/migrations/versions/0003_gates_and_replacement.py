@@ -79,6 +79,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("account_id", "name", name=op.f("pk_gates")),
     )
     op.create_table(
+        "issued_certificates",
+        sa.Column("account_id", sa.String(length=12), nullable=False),
+        sa.Column("issuer_id", sa.String(length=64), nullable=False),
+        sa.Column("serial", sa.String(length=64), nullable=False),
+        sa.Column("certificate_id", sa.String(length=64), nullable=False),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_issued_certificates_account_id")),
+        sa.PrimaryKeyConstraint("account_id", "issuer_id", "serial", name=op.f("pk_issued_certificates")),
+    )
+    with op.batch_alter_table("issued_certificates", schema=None) as batch_op:
+        batch_op.create_index("ix_issued_certificates_certificate", ["certificate_id"], unique=False)
+        batch_op.create_index("ix_issued_certificates_revoked", ["account_id", "issuer_id", "revoked_at"], unique=False)
+    op.add_column("issuers", sa.Column("followed", sa.BigInteger(), nullable=False, server_default=sa.text("0")))
+    op.create_table(
         "refusals",
         sa.Column("account_id", sa.String(length=12), nullable=False),
         sa.Column("hour", sa.BigInteger(), nullable=False),
@@ -181,3 +195,16 @@ def upgrade() -> None:
         batch_op.create_index("ix_replacements_account_started", ["account_id", "started_at", "id"], unique=False)
         batch_op.create_index("ix_replacements_status", ["status", "started_at"], unique=False)
         batch_op.create_index("uq_replacements_token", ["account_id", "token"], unique=True)
+    op.create_table(
+        "status_lists",
+        sa.Column("account_id", sa.String(length=12), nullable=False),
+        sa.Column("issuer_id", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=8), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("entries", sa.Integer(), nullable=False),
+        sa.Column("der", sa.LargeBinary(), nullable=False),
+        sa.Column("this_update", sa.BigInteger(), nullable=False),
+        sa.Column("next_update", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_status_lists_account_id")),
+        sa.PrimaryKeyConstraint("account_id", "issuer_id", "kind", name=op.f("pk_status_lists")),
+    )
