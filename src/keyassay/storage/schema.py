@@ -155,6 +155,7 @@ former_certificates = Table(
     Column("der", LargeBinary, nullable=False),
     Column("spki_digest", LargeBinary(32), nullable=False),
     Column("left_at", BigInteger, nullable=False),
+    Index("ix_former_certificates_spki", "account_id", "spki_digest"),
 )
 
 authorities = Table(
@@ -649,7 +650,8 @@ replacement_steps = Table(
     sqlite_autoincrement=True,
 )
 
-#: how a thing proves that a request comes from it; ``used_by`` is the digest of the request that it proved
+#: how a thing proves that a request comes from it; ``used_by`` is the digest of the request that it proved.
+#: Rows of kind "request" and "waiting" have a request's DER in ``public_key``: see ``replacement.proofs``
 replacement_proofs = Table(
     "replacement_proofs",
     METADATA,
@@ -663,6 +665,7 @@ replacement_proofs = Table(
     Column("expires_at", BigInteger, nullable=False),
     Column("used_by", String(64)),
     Column("used_at", BigInteger),
+    Index("ix_replacement_proofs_id", "account_id", "id"),
 )
 
 # Mitigation

@@ -126,6 +126,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_replacement_proofs_account_id")),
         sa.PrimaryKeyConstraint("account_id", "replacement_id", "thing_name", "id", name=op.f("pk_replacement_proofs")),
     )
+    with op.batch_alter_table("replacement_proofs", schema=None) as batch_op:
+        batch_op.create_index("ix_replacement_proofs_id", ["account_id", "id"], unique=False)
+    with op.batch_alter_table("former_certificates", schema=None) as batch_op:
+        batch_op.create_index("ix_former_certificates_spki", ["account_id", "spki_digest"], unique=False)
     op.create_table(
         "replacement_steps",
         sa.Column("number", sa.BigInteger().with_variant(sa.INTEGER(), "sqlite"), nullable=False),
