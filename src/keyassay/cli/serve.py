@@ -28,8 +28,12 @@ from keyassay.cli.service import database_options, libraries, worker_options
 )  # fmt: skip
 @click.option("--endpoint", default="", metavar="HOST[:PORT]", help="What DescribeEndpoint tells devices.")
 @click.option(
-    "--public-url", envvar="KEYASSAY_PUBLIC_URL", show_envvar=True, default="", metavar="URL",
-    help="Stands in certificates that are issued here, as the place of revocation lists and OCSP.",
+    "--public-listen", multiple=True, metavar="HOST:PORT", envvar="KEYASSAY_PUBLIC_LISTEN", show_envvar=True,
+    help="Answer for revocation lists and OCSP there by plain HTTP, and for nothing else (may be repeated).",
+)  # fmt: skip
+@click.option(
+    "--public-rate", type=click.FloatRange(0, 1e6), default=200, show_default=True, metavar="N",
+    help="Requests a second for those that one source may keep up; 0 for no limit.",
 )  # fmt: skip
 @click.option(
     "--screen-registrations", type=click.Choice(["off", "report", "refuse"]), default="report", show_default=True,
@@ -61,7 +65,8 @@ def command(
     tls_key: Path | None,
     region: str,
     endpoint: str,
-    public_url: str,
+    public_listen: tuple[str, ...],
+    public_rate: float,
     screen_registrations: str,
     metrics: str | None,
     workers: int,
@@ -72,6 +77,9 @@ def command(
     publish_to: tuple[str, ...],
     webhook_secrets: Path | None,
     crl_hosts: tuple[str, ...],
+    public_url: str,
+    crl_hours: float,
+    crl_hold: bool,
     threads: int,
     rate_limit: float,
     log_format: str,
@@ -103,6 +111,10 @@ def command(
         region=region,
         endpoint=endpoint,
         public_url=public_url,
+        public_listen=tuple(Address.parse(one) for one in public_listen),
+        public_rate=public_rate,
+        crl_hours=crl_hours,
+        crl_hold=crl_hold,
         key_file=key_file,
         key_command=key_command,
         insecure_no_auth=insecure_no_auth,

@@ -72,6 +72,19 @@ def worker_options(function: Command) -> Command:
             help="A host that revocation lists named in certificates may be fetched from (may be repeated); "
             "no other is ever asked.",
         ),
+        click.option(
+            "--public-url", envvar="KEYASSAY_PUBLIC_URL", show_envvar=True, default="", metavar="URL",
+            help="Stands in certificates that are issued here, as the place of revocation lists and OCSP.",
+        ),
+        click.option(
+            "--crl-hours", type=click.FloatRange(0, 48, min_open=True), default=6.0, show_default=True, metavar="HOURS",
+            envvar="KEYASSAY_CRL_HOURS", show_envvar=True,
+            help="Between two revocation lists of an authority without a revocation; each is good for seven days.",
+        ),
+        click.option(
+            "--crl-hold", is_flag=True, envvar="KEYASSAY_CRL_HOLD", show_envvar=True,
+            help="Lists and OCSP call certificates on hold that are neither ACTIVE nor REVOKED.",
+        ),
     )):  # fmt: skip
         function = option(function)
     return function

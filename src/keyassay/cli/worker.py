@@ -34,9 +34,12 @@ def command(
     publish_to: tuple[str, ...],
     webhook_secrets: Path | None,
     crl_hosts: tuple[str, ...],
+    public_url: str,
+    crl_hours: float,
+    crl_hold: bool,
     log_format: str,
 ) -> int:
-    """Do what a registry has to do beside answering: audits, mitigation, messages on their way out.
+    """Do what a registry has to do beside answering: audits, mitigation, lists, messages on their way out.
 
     A server does it by itself, unless it was started with --workers 0. Any number of processes share the work: on one
     machine with SQLite, on several with PostgreSQL. One that dies is replaced by the others.
@@ -64,6 +67,9 @@ def command(
         publish_to=publish_to,
         webhook_secrets=webhook_secrets,
         crl_hosts=crl_hosts,
+        public_url=public_url,
+        crl_hours=crl_hours,
+        crl_hold=crl_hold,
         log_format=log_format,
     )
     log = start_logging(log_format)

@@ -25,6 +25,7 @@ from keyassay.registry.errors import (
     LimitError,
     NotFoundError,
 )
+from keyassay.registry.issued import note_revoked
 from keyassay.registry.lifecycle import DELETABLE, Status, check_update, wanted
 from keyassay.registry.registry import Page, Registry
 from keyassay.storage import schema
@@ -112,20 +113,39 @@ def register(
     named = read_certificate(authority_pem).id if authority_pem is not None else None
     examined = registry.examine(admitted.spki)
     with registry.database.write(actor) as transaction:
-        check_device(admitted, transaction.now)
-        authority = _authority_of(transaction, admitted, named)
-        if authority["status"] != Status.ACTIVE:
-            raise CertificateStateError("the authority that signed the certificate is not active")
-        return add(
-            registry,
-            transaction,
-            "RegisterCertificate",
-            admitted,
-            chosen,
-            authority["mode"],
-            examined,
-            authority_id=authority["id"],
-        )
+        return register_signed(registry, transaction, "RegisterCertificate", admitted, chosen, examined, named=named)
+
+
+def register_signed(
+    registry: Registry,
+    transaction: Transaction,
+    operation: str,
+    admitted: Admitted,
+    status: Status,
+    examined: object,
+    *,
+    named: str | None = None,
+) -> Registered:
+    """The same inside a transaction.
+
+    Args:
+        registry: where.
+        transaction: of the account.
+        operation: for the record of changes.
+        admitted: the certificate.
+        status: its first status.
+        examined: what ``registry.examine(admitted.spki)`` said before the transaction.
+        named: id of the authority, where several might have signed it.
+
+    Raises:
+        As ``register``.
+    """
+    check_device(admitted, transaction.now)
+    authority = _authority_of(transaction, admitted, named)
+    if authority["status"] != Status.ACTIVE:
+        raise CertificateStateError("the authority that signed the certificate is not active")
+    mode, authority_id = authority["mode"], authority["id"]
+    return add(registry, transaction, operation, admitted, status, mode, examined, authority_id=authority_id)
 
 
 def register_without_authority(registry: Registry, actor: Actor, pem: str, *, status: str | None = None) -> Registered:
@@ -195,6 +215,8 @@ def add(
         "generation_id": str(uuid.uuid4()),
     }
     transaction.execute(schema.certificates.insert().values(row))
+    if status is Status.REVOKED:
+        note_revoked(transaction, admitted.id, mode)
     transaction.record(operation, "certificate", admitted.id, {"status": status.value})
     if registry.screening is not None:
         registry.screening.record(transaction, admitted.id, admitted.subject, examined)
@@ -316,6 +338,8 @@ def change_status(transaction: Transaction, operation: str, certificate_id: str,
     if not check_update(present, new):
         return False
     touch(transaction, row, status=new.value)
+    if new is Status.REVOKED:
+        note_revoked(transaction, certificate_id, row["mode"])
     transaction.record(operation, "certificate", certificate_id, {"status": [present.value, new.value]})
     return True
 

@@ -31,6 +31,7 @@ from sqlalchemy import Connection, RowMapping, select, update
 from keyassay.registry.admission import LARGEST_PEM, check_authority, key_problem, read_certificate, read_der
 from keyassay.registry.certificates import Registered, add
 from keyassay.registry.errors import AlreadyExistsError, BrokenKeyError, InvalidError, NotFoundError
+from keyassay.registry.issued import enter
 from keyassay.registry.lifecycle import Status
 from keyassay.registry.registry import Registry
 from keyassay.storage import schema
@@ -255,19 +256,45 @@ def _issue(
 ) -> Issued:
     examined = registry.examine(_spki(key))
     with registry.database.write(actor) as transaction:
-        row = issuer_row(transaction.connection, actor.account_id)
-        if row is None:
-            _make(registry, transaction, f"keyassay {actor.account_id}")
-            row = issuer_row(transaction.connection, actor.account_id)
-            assert row is not None
-        certificate = _sign(registry, transaction, row, subject, key)
-        pem = certificate.public_bytes(Encoding.PEM).decode()
         status = Status.ACTIVE if set_as_active else Status.INACTIVE
         try:
-            registered = add(registry, transaction, operation, read_certificate(pem), status, "DEFAULT", examined)
+            return issue(registry, transaction, operation, subject, key, status, examined)
         except BrokenKeyError as error:  # the API knows no other error for requests
             raise InvalidError(error.message) from None
-        return Issued(registered, pem)
+
+
+def issue(
+    registry: Registry,
+    transaction: Transaction,
+    operation: str,
+    subject: x509.Name,
+    key: CertificatePublicKeyTypes,
+    status: Status,
+    examined: object,
+) -> Issued:
+    """Issue and register a certificate inside a transaction; an account without an authority gets one.
+
+    Args:
+        registry: where.
+        transaction: of the account.
+        operation: for the record of changes.
+        subject: of the certificate.
+        key: that was accepted (``key_problem``), and that its holder has proved to have.
+        status: of the certificate.
+        examined: what ``registry.examine`` said of the key before the transaction.
+
+    Raises:
+        BrokenKeyError: screening refuses the key.
+    """
+    row = issuer_row(transaction.connection, transaction.account_id)
+    if row is None:
+        _make(registry, transaction, f"keyassay {transaction.account_id}")
+        row = issuer_row(transaction.connection, transaction.account_id)
+        assert row is not None
+    certificate = _sign(registry, transaction, row, subject, key)
+    pem = certificate.public_bytes(Encoding.PEM).decode()
+    registered = add(registry, transaction, operation, read_certificate(pem), status, "DEFAULT", examined)
+    return Issued(registered, pem)
 
 
 def _sign(
@@ -298,14 +325,35 @@ def _sign(
         .add_extension(authority_identifier(authority), critical=False)
     )
     if registry.public_url:
-        base = f"{registry.public_url.rstrip('/')}/{row['account_id']}/{row['id']}"
-        point = x509.DistributionPoint([x509.UniformResourceIdentifier(f"{base}.crl")], None, None, None)
-        ocsp = x509.AccessDescription(
-            AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(f"{base}/ocsp")
-        )
-        builder = builder.add_extension(x509.CRLDistributionPoints([point]), critical=False)
+        public = public_addresses(registry, row["account_id"], row["id"])
+        ocsp = x509.AccessDescription(AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(public.ocsp))
+        builder = builder.add_extension(x509.CRLDistributionPoints([point_of(public.complete)]), critical=False)
+        builder = builder.add_extension(x509.FreshestCRL([point_of(public.delta)]), critical=False)
         builder = builder.add_extension(x509.AuthorityInformationAccess([ocsp]), critical=False)
-    return builder.sign(signer, hashes.SHA256())
+    made = builder.sign(signer, hashes.SHA256())
+    certificate_id = hashlib.sha256(made.public_bytes(Encoding.DER)).hexdigest()
+    enter(transaction, row["id"], made.serial_number, certificate_id)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class PublicAddresses:
+    """Where an authority's revocation lists and its OCSP responder are."""
+
+    complete: str
+    delta: str
+    ocsp: str
+
+
+def public_addresses(registry: Registry, account_id: str, issuer_id: str) -> PublicAddresses:
+    """The addresses of an authority, below the registry's public one."""
+    base = f"{registry.public_url.rstrip('/')}/{account_id}/{issuer_id}"
+    return PublicAddresses(f"{base}.crl", f"{base}.delta.crl", f"{base}/ocsp")
+
+
+def point_of(url: str) -> x509.DistributionPoint:
+    """An address as certificates and lists name it."""
+    return x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
 
 
 def authority_identifier(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:

@@ -86,6 +86,7 @@ class Registry:
         region: stands in ARNs and in signatures.
         endpoint: host name (with port) that DescribeEndpoint tells devices.
         public_url: where CRLs and OCSP are served; stands in issued certificates, unless it is empty.
+        hold_inactive: revocation lists and OCSP say of issued certificates that are not ACTIVE that they are on hold.
         limits: quotas.
         audit_hour: when scheduled audits run, UTC.
         screening: looks at the keys of certificates that are being registered; None for nothing.
@@ -96,6 +97,7 @@ class Registry:
     region: str = "us-east-1"
     endpoint: str = "localhost"
     public_url: str = ""
+    hold_inactive: bool = False
     limits: Limits = field(default_factory=Limits)
     audit_hour: int = 2
     screening: Screening | None = None

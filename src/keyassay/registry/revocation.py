@@ -1,9 +1,10 @@
-"""Revocation lists of issuers: uploaded by operators or fetched, verified, the newest kept; and our own authorities'.
+"""Revocation lists of issuers: uploaded by operators or fetched, verified, the newest kept.
 
 A list is verified by the key of an authority that the account has registered or issues with, or of an issuer that the
 operator names with the list. Its place is its issuer's name and its source: the address it was fetched from, or for
 uploads the key that signed it and the part of the issuer's certificates it is about. Lists of changes (delta) and of
-other issuers' certificates (indirect) are not taken, since alone they say too little, or too much.
+other issuers' certificates (indirect) are not taken, since alone they say too little, or too much. The lists of our own
+authorities are in ``status_lists.py``.
 """
 
 from __future__ import annotations
@@ -12,21 +13,16 @@ import base64
 import binascii
 import hashlib
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key
-from sqlalchemy import Connection, RowMapping, delete, func, select, update
+from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy import Connection, delete, func, select, update
 
-from keyassay.registry.admission import Admitted, is_signed_by, read_certificate, read_der
+from keyassay.registry.admission import Admitted, read_certificate, read_der
 from keyassay.registry.errors import CertificateValidationError, InvalidError, LimitError, NotFoundError
-from keyassay.registry.issuing import authority_identifier, issuer_row, key_place
-from keyassay.registry.lifecycle import Status
 from keyassay.registry.registry import Page, Registry, milliseconds
 from keyassay.storage import schema
 from keyassay.storage.database import Actor, Transaction
@@ -37,9 +33,6 @@ _L = schema.revocation_lists.c
 LARGEST_LIST = 10_000_000
 #: lists that an account may hold
 LISTS = 1_000
-#: how long a list of our own is good for
-OWN_LIST_LASTS = timedelta(days=7)
-_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,111 +287,3 @@ def remove(registry: Registry, actor: Actor, list_id: str) -> None:
                 transaction.record("DeleteRevocationList", "revocation-list", list_id, {"source": row.source})
                 return
         raise NotFoundError("there is no such revocation list")
-
-
-def revoked_serials(connection: Connection, account_id: str, issuer_digest: bytes) -> set[int]:
-    """The serial numbers that an issuer has revoked, by all of its lists; old lists count, too.
-
-    Lists are read one after the other: memory is that of one list of at most 10 MB, and of the numbers.
-
-    Args:
-        connection: of a read.
-        account_id: whose lists.
-        issuer_digest: SHA-256 of the DER of the issuer's name.
-    """
-    here = (_L.account_id == account_id) & (_L.issuer_digest == issuer_digest)
-    found: set[int] = set()
-    for source in connection.execute(select(_L.source).where(here).order_by(_L.source)).scalars().all():
-        der = connection.execute(select(_L.der).where(here, _L.source == source)).scalar()
-        if der is not None:
-            found.update(entry.serial_number for entry in x509.load_der_x509_crl(bytes(der)))
-    return found
-
-
-def is_revoked(connection: Connection, account_id: str, issuer: bytes, serial: int) -> bool:
-    """Whether a list of the account names a certificate.
-
-    Args:
-        connection: of a read.
-        account_id: whose lists.
-        issuer: DER of the certificate's issuer's name.
-        serial: its serial number.
-    """
-    here = (_L.account_id == account_id) & (_L.issuer_digest == hashlib.sha256(issuer).digest())
-    for source in connection.execute(select(_L.source).where(here)).scalars().all():
-        der = connection.execute(select(_L.der).where(here, _L.source == source)).scalar()
-        if der is not None:
-            crl = x509.load_der_x509_crl(bytes(der))
-            if crl.get_revoked_certificate_by_serial_number(serial) is not None:
-                return True
-    return False
-
-
-# Lists of our own authorities
-
-
-def own_list(registry: Registry, actor: Actor, issuer_id: str = "", *, lasts: timedelta = OWN_LIST_LASTS) -> bytes:
-    """The revocation list of one of the account's own authorities, DER: what it issued and the registry has revoked.
-
-    Reads the account's revoked certificates page by page; a tenth of a millisecond for each, since anybody may claim
-    to be issued by it.
-
-    Args:
-        registry: where.
-        actor: in which account.
-        issuer_id: of the authority; the one that issues if empty.
-        lasts: until the next list is due.
-
-    Raises:
-        NotFoundError: there is no such authority.
-    """
-    with registry.database.read() as connection:
-        row = issuer_row(connection, actor.account_id, issuer_id)
-        if row is None:
-            raise NotFoundError("there is no such authority")
-        authority = read_der(bytes(row["der"]))
-        revoked = [
-            x509.RevokedCertificateBuilder()
-            .serial_number(serial)
-            .revocation_date(datetime.fromtimestamp(at / 1000, UTC).replace(microsecond=0))
-            .build()
-            for serial, at in sorted(_revoked_by(connection, actor.account_id, authority))
-        ]
-    now = datetime.now(UTC).replace(microsecond=0)
-    opened = registry.seal.open(bytes(row["sealed_key"]), key_place(actor.account_id, row["id"]))
-    signer: Any = load_der_private_key(opened, None)
-    # adding them one by one would copy the list each time
-    builder = x509.CertificateRevocationListBuilder(authority.certificate.subject, now, now + lasts, [], revoked)
-    builder = builder.add_extension(authority_identifier(authority.certificate), critical=False)
-    builder = builder.add_extension(x509.CRLNumber(milliseconds(now.timestamp())), critical=False)
-    return builder.sign(signer, hashes.SHA256()).public_bytes(Encoding.DER)
-
-
-def _revoked_by(connection: Connection, account_id: str, authority: Admitted) -> Iterator[tuple[int, int]]:
-    """(serial number, time) of the account's revoked certificates that an authority issued."""
-    columns = schema.certificates.c
-    wanted = authority_identifier(authority.certificate).key_identifier
-    after = ""
-    while True:
-        query = select(columns.id, columns.der, columns.modified_at).where(
-            columns.account_id == account_id, columns.status == Status.REVOKED.value, columns.id > after
-        )
-        rows: list[RowMapping] = list(connection.execute(query.order_by(columns.id).limit(_AT_ONCE)).mappings())
-        for row in rows:
-            certificate = x509.load_der_x509_certificate(bytes(row["der"]))
-            if certificate.issuer.public_bytes() == authority.subject and _issued(certificate, wanted, authority):
-                yield certificate.serial_number, row["modified_at"]
-        if len(rows) < _AT_ONCE:
-            return
-        after = rows[-1]["id"]
-
-
-def _issued(certificate: x509.Certificate, wanted: bytes | None, authority: Admitted) -> bool:
-    """Whether it was this one of several authorities of the same name: quickly by what the certificate says."""
-    try:
-        said = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
-    except (x509.ExtensionNotFound, ValueError):
-        said = None
-    if said is not None and said != wanted:
-        return False
-    return is_signed_by(read_der(certificate.public_bytes(Encoding.DER)), authority)

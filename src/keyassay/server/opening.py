@@ -78,6 +78,7 @@ def open_registry(settings: Settings, *, create: bool = False) -> Registry:
         region=settings.region,
         endpoint=settings.endpoint_name,
         public_url=settings.public_url,
+        hold_inactive=settings.crl_hold,
         audit_hour=settings.audit_hour,
     )
 

@@ -32,6 +32,7 @@ from keyassay.registry.registry import Registry
 from keyassay.server.limiting import RateLimit
 from keyassay.server.observing import Observer
 from keyassay.server.opening import first_account, open_registry
+from keyassay.server.publishing import Publishing
 from keyassay.server.settings import Address, Settings
 from keyassay.server.working import Workers, workers_of
 
@@ -124,10 +125,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class Front:
-    """The outermost layer: health for anybody, everything else to the API."""
+    """The outermost layer: health, revocation lists and OCSP for anybody, everything else to the API."""
 
-    def __init__(self, api: Application, registry: Registry) -> None:
+    def __init__(self, api: Application, registry: Registry, publishing: Publishing) -> None:
         self._api = api
+        self._publishing = publishing
         self._registry = registry
         self.stopping = False
 
@@ -141,6 +143,9 @@ class Front:
                 ready = not self.stopping and await asyncio.to_thread(self._database_answers)
                 await _answer(send, 200 if ready else 503, b"ready\n" if ready else b"not ready\n")
                 return
+        if scope["type"] == "http" and self._publishing.serves(scope["path"]):
+            await self._publishing(scope, receive, send)
+            return
         await self._api(scope, receive, send)
 
     def _database_answers(self) -> bool:
@@ -182,6 +187,28 @@ class _Loop(uvicorn.Server):
                 signal.signal(number, handler)
 
 
+def _configured(application: Any, connections: int, **more: Any) -> uvicorn.Config:
+    """How both listeners speak HTTP."""
+    config = uvicorn.Config(
+        application,
+        http=BoundedProtocol,
+        loop="uvloop",
+        lifespan="off",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,
+        limit_concurrency=connections,
+        timeout_keep_alive=65,
+        timeout_graceful_shutdown=GRACE,
+        **more,
+    )
+    config.load()
+    return config
+
+
 class Server:
     """A server that was put together and listens, but does not answer yet: ``run`` does.
 
@@ -200,7 +227,8 @@ class Server:
         _check_tls(settings)
         with contextlib.ExitStack() as undo:  # what was opened is closed again if the rest cannot be
             self._sockets = _listening(settings.listen)
-            for one in self._sockets:
+            self._public_sockets = _listening(settings.public_listen)
+            for one in (*self._sockets, *self._public_sockets):
                 undo.callback(one.close)
             self.registry = _screened(open_registry(settings, create=True), settings.screening)
             undo.callback(self.registry.database.close)
@@ -228,25 +256,15 @@ class Server:
             observe=self.observer,
         )
         self.workers = Workers(workers_of(settings, self.registry, log))
-        self._front = Front(self.api, self.registry)
-        config = uvicorn.Config(
-            self._front,
-            http=BoundedProtocol,
-            loop="uvloop",
-            lifespan="off",
-            ws="none",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            date_header=True,
-            proxy_headers=False,
-            limit_concurrency=settings.connections,
-            timeout_keep_alive=65,
-            timeout_graceful_shutdown=GRACE,
-            ssl_certfile=settings.tls_certificate,
-            ssl_keyfile=settings.tls_key,
+        self.publishing = Publishing(self.registry, settings.public_rate, settings.crl_hours * 3_600, log)
+        self._front = Front(self.api, self.registry, self.publishing)
+        config = _configured(
+            self._front, settings.connections, ssl_certfile=settings.tls_certificate, ssl_keyfile=settings.tls_key
         )
-        config.load()
+        self._public = _Loop(_configured(self.publishing, settings.connections))
+        self._publisher = threading.Thread(
+            target=self._public.run, args=(self._public_sockets,), name="publishing", daemon=True
+        )
         self._getting_ready = threading.Thread(target=self._get_screening_ready, name="screening", daemon=True)
         self._loop = _Loop(config)
         self._loop.on_stop = self._stop_begins
@@ -256,6 +274,11 @@ class Server:
         """Where it listens, with the ports that were taken."""
         scheme = "https" if self.settings.tls_certificate else "http"
         return [f"{scheme}://{Address(*one.getsockname()[:2])}" for one in self._sockets]
+
+    @property
+    def public_addresses(self) -> list[str]:
+        """Where revocation lists and OCSP alone are answered."""
+        return [f"http://{Address(*one.getsockname()[:2])}" for one in self._public_sockets]
 
     def _get_screening_ready(self) -> None:
         """Load checks and tables beside the start; if that fails, the first registration tries again and says why."""
@@ -274,6 +297,9 @@ class Server:
             self._log.info("metrics", address=where)
         self._getting_ready.start()
         self._log.info("listening", addresses=self.addresses, region=self.settings.region)
+        if self._public_sockets:
+            self._publisher.start()
+            self._log.info("publishing revocation lists and OCSP", addresses=self.public_addresses)
         self.workers.start()
         try:
             self._loop.run(self._sockets)
@@ -286,9 +312,13 @@ class Server:
         self.workers.stop()
         if self._getting_ready.ident is not None:
             self._getting_ready.join(GRACE)
+        self._public.should_exit = True
+        if self._publisher.ident is not None:
+            self._publisher.join(GRACE)
         self.observer.close()
         self.api.close()
-        for one in self._sockets:
+        self.publishing.close()
+        for one in (*self._sockets, *self._public_sockets):
             one.close()
         self.registry.database.close()
 

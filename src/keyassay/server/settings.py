@@ -75,6 +75,10 @@ class Settings:
         webhook_secrets: file with a line for each webhook: its address and its secret.
         crl_hosts: names and addresses that revocation lists may be fetched from; a private address only if it is here.
         public_url: where devices find lists and answers about what the registry issues; stands in its certificates.
+        public_listen: where revocation lists and OCSP, and nothing else, are answered by plain HTTP.
+        public_rate: requests a second for those that one source may keep up; 0 for no limit.
+        crl_hours: hours between two revocation lists of an authority without a revocation.
+        crl_hold: certificates that are not active are on hold in lists and answers, not only revoked ones revoked.
         threads: that answer requests.
         connections: at most, at once.
         rate_limit: requests a second that an account may keep up, on each server; 0 for no limit.
@@ -101,6 +105,10 @@ class Settings:
     webhook_secrets: Path | None = None
     crl_hosts: tuple[str, ...] = ()
     public_url: str = ""
+    public_listen: tuple[Address, ...] = ()
+    public_rate: float = 200
+    crl_hours: float = 6.0
+    crl_hold: bool = False
     threads: int = 16
     connections: int = 1_000
     rate_limit: float = 2_000
@@ -137,6 +145,8 @@ class Settings:
                 )
         if self.public_url and not re.fullmatch(r"https?://[A-Za-z0-9\[][!-~]{0,1000}", self.public_url):
             raise KeyassayError(f"{self.public_url!r} is no address", "http://pki.example.com is one")
+        if not 0 < self.crl_hours <= 48:  # lists are good for seven days
+            raise KeyassayError("revocation lists are signed every 48 hours, or more often")
         if not 0 <= self.audit_hour <= 23:
             raise KeyassayError("the hour of audits is one of 0 to 23")
 

@@ -16,6 +16,7 @@ from keyassay.mitigation.publishing import Publisher
 from keyassay.mitigation.worker import MitigationWorker
 from keyassay.registry.fetching import Fetcher
 from keyassay.registry.registry import Registry
+from keyassay.registry.status_lists import Signer
 from keyassay.server.settings import Settings
 
 #: seconds that workers get to end; what they were at is safe in the database
@@ -47,7 +48,14 @@ def workers_of(settings: Settings, registry: Registry, log: Any) -> list[Worker]
     )
     auditors = [AuditWorker(registry, audits, log, number + 1) for number in range(settings.workers)]
     fetchers = [Fetcher(registry, settings.crl_hosts, log)] if settings.crl_hosts else []
-    return [MitigationWorker(registry, log), Publisher(registry, destinations_of(settings), log), *fetchers, *auditors]
+    signer = Signer(registry, settings.crl_hours * 3_600, log)
+    return [
+        signer,
+        MitigationWorker(registry, log),
+        Publisher(registry, destinations_of(settings), log),
+        *fetchers,
+        *auditors,
+    ]
 
 
 def destinations_of(settings: Settings) -> Destinations:
