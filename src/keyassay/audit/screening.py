@@ -142,10 +142,14 @@ class Screen:
         findings += _repeated(transaction, certificate_id, subject, examined.digest)
         if findings and self._refuse:
             raise BrokenKeyError(f"the certificate's key is refused: {findings[0].message}")
-        if examined.new:
-            store_new(transaction, self._prepared[1], examined.digest, examined.findings)
+        self.keep(transaction, examined)
         if findings:
             report(transaction, certificate_id, findings)
+
+    def keep(self, transaction: Transaction, examined: Examined) -> None:
+        """Keep the verdict on a key, if it is new."""
+        if examined.new:
+            store_new(transaction, self._prepared[1], examined.digest, examined.findings)
 
 
 def _assess(keys: Sequence[PublicKey], plan: Plan) -> list[Any]:

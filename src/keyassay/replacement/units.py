@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, and_, bindparam, case, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, case, select, update
 
 from keyassay.registry import alerts, certificates
 from keyassay.registry.errors import CertificateStateError, InvalidError, NotFoundError
@@ -119,7 +119,7 @@ def query(account_id: str) -> Select[Any]:
     )
 
 
-def read(row: RowMapping) -> Unit:
+def read(row: Mapping[Any, Any]) -> Unit:
     """A unit of a row of ``query``."""
     return Unit(
         account_id=row["account_id"],
@@ -181,6 +181,7 @@ def open_unit_of(connection: Connection, account_id: str, thing_name: str) -> Un
 def offer(unit: Unit) -> dict[str, Any]:
     """What a device is told of its unit: the payload of ``notify`` and of ``get/accepted``."""
     return {
+        "accountId": unit.account_id,
         "replacementId": unit.replacement_id,
         "oldCertificateId": unit.old_certificate_id,
         "state": unit.state.value,
@@ -223,7 +224,8 @@ def issued(
     )
     if transaction.execute(taken.limit(1)).first() is not None:
         raise UnitStateError("the certificate was issued for another unit")
-    values = {"csr_digest": csr_digest, "new_certificate_id": new_certificate_id}
+    # what came as a claim was never begun, and may be asked for again all the same
+    values = {"csr_digest": csr_digest, "new_certificate_id": new_certificate_id, "batch": max(unit.batch, 1)}
     return advance(transaction, [Move(unit, State.ISSUED, {**evidence, "csrSha256": csr_digest}, values)])[0]
 
 
