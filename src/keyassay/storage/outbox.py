@@ -25,6 +25,7 @@ CANCELED = "CANCELED"
 #: what messages are about: their ``subject``
 FINDING = "keyassay.audit.finding"
 FINISHED = "keyassay.audit.finished"
+ALERT = "keyassay.alert"
 
 
 def put(
