@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import click
 
@@ -79,16 +80,19 @@ def ask_own(
     aws_profile: str | None,
     region: str | None,
     path: str,
-    body: Mapping[str, Any],
+    body: Mapping[str, Any] | None = None,
+    *,
+    method: str = "POST",
 ) -> dict[str, Any]:
-    """POST to one of the registry's own endpoints, signed like the others; call it within ``asking``.
+    """Ask one of the registry's own endpoints, signed like the others; call it within ``asking``.
 
     Args:
         endpoint_url: of the registry.
         aws_profile: of ~/.aws, None for the environment's.
         region: None for the configuration's, or us-east-1.
         path: such as "/keyassay/v1/mitigation/plan".
-        body: JSON.
+        body: JSON; for GET what stands in the query, where a list is a member several times.
+        method: HTTP's.
 
     Raises:
         BotoCoreError: no connection or no credentials.
@@ -106,7 +110,10 @@ def ask_own(
         raise NoCredentialsError
     url = endpoint_url.rstrip("/") + path
     headers = {"content-type": "application/json"}
-    request = AWSRequest("POST", url, headers, json.dumps(body).encode())
+    if method == "GET":
+        texts = {name: json.dumps(value) if isinstance(value, bool) else value for name, value in (body or {}).items()}
+        url += f"?{urlencode(texts, doseq=True)}" if texts else ""
+    request = AWSRequest(method, url, headers, b"" if method == "GET" else json.dumps(body or {}).encode())
     SigV4Auth(credentials.get_frozen_credentials(), "iot", _region(session, region)).add_auth(request)
     bundle = os.environ.get("AWS_CA_BUNDLE") or session._session.get_config_variable("ca_bundle")  # noqa: SLF001  no other way
     web = URLLib3Session(verify=bundle or True, proxies=get_environ_proxies(url), timeout=60)

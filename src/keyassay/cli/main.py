@@ -40,6 +40,7 @@ COMMANDS = {
     "register": "Register certificates of files.",
     "audit": "Audit a registry: run, look at findings, suppress.",
     "mitigate": "Do something about the findings of an audit.",
+    "replace": "Replace weak certificates, proven before the old key dies.",
     "import": "Take over certificates from AWS IoT or another registry.",
 }
 

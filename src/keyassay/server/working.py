@@ -16,6 +16,7 @@ from keyassay.mitigation.publishing import Publisher
 from keyassay.mitigation.worker import MitigationWorker
 from keyassay.registry.fetching import Fetcher
 from keyassay.registry.registry import Registry
+from keyassay.replacement.worker import ReplacementWorker
 from keyassay.registry.status_lists import Signer
 from keyassay.server.settings import Settings
 
@@ -52,6 +53,7 @@ def workers_of(settings: Settings, registry: Registry, log: Any) -> list[Worker]
     return [
         signer,
         MitigationWorker(registry, log),
+        ReplacementWorker(registry, log),
         Publisher(registry, destinations_of(settings), log),
         *fetchers,
         *auditors,
