@@ -8,9 +8,9 @@ is read by a bounded walk over its bytes, and nothing of it but certificate ids 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -62,10 +62,9 @@ _RSA_SHA256 = element(SEQUENCE, element(OID, bytes.fromhex("2a864886f70d01010b")
 _ENUMERATED, _BOOLEAN, _BIT_STRING, _GENERALIZED_TIME = 0x0A, 0x01, 0x03, 0x18
 _MALFORMED, _INTERNAL, _LATER = 1, 2, 3
 
-_STATE = select(_D.serial, _D.revoked_at).where(
-    _D.account_id == bindparam("account"),
-    _D.issuer_id == bindparam("issuer"),
-    _D.serial.in_(bindparam("serials", expanding=True)),
+# Built once, and for one serial number: a list of them would be put into the statement anew each time.
+_STATE = select(_D.revoked_at).where(
+    _D.account_id == bindparam("account"), _D.issuer_id == bindparam("issuer"), _D.serial == bindparam("serial")
 )
 _STATE_WITH_HOLD = _STATE.add_columns(not_active().label("held"))
 
@@ -154,13 +153,14 @@ class Responder:
         ]
         with self._registry.database.read() as connection:
             states = self._states(connection, account_id, issuer_id, serials)
-        now = datetime.now(UTC)
+        seconds = int(time.time())
+        now, until = _time(seconds), element(0xA0, _time(seconds + LASTS))
         responses = b"".join(
-            _single(identifier, self._state(authority, states, algorithm, name, key, serial), now)
+            element(SEQUENCE, identifier, self._state(authority, states, algorithm, name, key, serial), now, until)
             for identifier, algorithm, name, key, serial in asked.singles
         )
         extensions = element(0xA1, element(SEQUENCE, asked.nonce)) if asked.nonce else b""
-        signed = element(SEQUENCE, authority.by_key, _time(now), element(SEQUENCE, responses), extensions)
+        signed = element(SEQUENCE, authority.by_key, now, element(SEQUENCE, responses), extensions)
         return Answer(self._sign(authority, signed), may_be_kept=not asked.nonce)
 
     def _authority(self, account_id: str, issuer_id: str) -> _Authority:
@@ -187,13 +187,14 @@ class Responder:
         self, connection: Connection, account_id: str, issuer_id: str, serials: list[str]
     ) -> Mapping[str, tuple[int | None, bool]]:
         """(when it was revoked or None, whether it is on hold) of those that were issued."""
-        if not serials:
-            return {}
-        values = {"account": account_id, "issuer": issuer_id, "serials": serials}
-        if self._registry.hold_inactive:
-            rows = connection.execute(_STATE_WITH_HOLD, values)
-            return {row.serial: (row.revoked_at, bool(row.held)) for row in rows}
-        return {row.serial: (row.revoked_at, False) for row in connection.execute(_STATE, values)}
+        statement = _STATE_WITH_HOLD if self._registry.hold_inactive else _STATE
+        found = {}
+        for serial in set(serials):
+            values = {"account": account_id, "issuer": issuer_id, "serial": serial}
+            row = connection.execute(statement, values).first()
+            if row is not None:
+                found[serial] = (row[0], len(row) > 1 and bool(row[1]))
+        return found
 
     def _state(
         self,
@@ -211,10 +212,10 @@ class Responder:
             return b"\x82\x00"
         revoked_at, held = state
         if revoked_at is not None:
-            return element(0xA1, _time(datetime.fromtimestamp(revoked_at // 1000, UTC)))
+            return element(0xA1, _time(revoked_at // 1000))
         if held:
             on_hold = element(0xA0, element(_ENUMERATED, b"\x06"))
-            return element(0xA1, _time(datetime.now(UTC)), on_hold)
+            return element(0xA1, _time(int(time.time())), on_hold)
         return b"\x80\x00"
 
     def _sign(self, authority: _Authority, signed: bytes) -> bytes:
@@ -228,13 +229,10 @@ class Responder:
         return element(SEQUENCE, element(_ENUMERATED, b"\x00"), element(0xA0, whole))
 
 
-def _time(moment: datetime) -> bytes:
-    return element(_GENERALIZED_TIME, moment.strftime("%Y%m%d%H%M%SZ").encode())
-
-
-def _single(identifier: bytes, state: bytes, now: datetime) -> bytes:
-    until = datetime.fromtimestamp(int(now.timestamp()) + LASTS, UTC)
-    return element(SEQUENCE, identifier, state, _time(now), element(0xA0, _time(until)))
+def _time(seconds: int) -> bytes:
+    """GeneralizedTime of seconds since 1970."""
+    year, month, day, hour, minute, second, *_ = time.gmtime(seconds)
+    return element(_GENERALIZED_TIME, b"%04d%02d%02d%02d%02d%02dZ" % (year, month, day, hour, minute, second))
 
 
 def _read(data: bytes) -> _Asked:
