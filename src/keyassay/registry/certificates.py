@@ -47,6 +47,18 @@ _FIND_INCOMING = (
     )
     .order_by(_MINE.desc())  # the account's own before one that comes in
 )
+_EXISTS = select(_C.id).where(_MINE, _C.id == bindparam("id"))
+_ENTER = schema.certificates.insert()
+_CHANGE_STATUS = (
+    update(schema.certificates)
+    .where(_C.account_id == bindparam("account"), _C.id == bindparam("certificate"))
+    .values(status=bindparam("new_status"), modified_at=bindparam("now"), customer_version=_C.customer_version + 1)
+)
+_A = schema.authorities.c
+_AUTHORITY_NAMED = select(schema.authorities).where(_A.account_id == bindparam("account"), _A.id == bindparam("named"))
+_AUTHORITIES_OF_NAME = select(schema.authorities).where(
+    _A.account_id == bindparam("account"), _A.subject_digest == bindparam("subject")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +204,7 @@ def add(
     """
     account_id = transaction.account_id
     arn = registry.arn(account_id, f"cert/{admitted.id}")
-    here = (_C.account_id == account_id) & (_C.id == admitted.id)
-    if transaction.execute(select(_C.id).where(here)).first() is not None:
+    if transaction.execute(_EXISTS, {"account": account_id, "id": admitted.id}).first() is not None:
         raise AlreadyExistsError("the certificate is registered already", admitted.id, arn)
     if registry.limits.certificates < 10_000_000:  # counting millions would cost more than it protects
         held = transaction.execute(select(func.count()).where(_C.account_id == account_id)).scalar_one()
@@ -214,7 +225,7 @@ def add(
         "customer_version": 1,
         "generation_id": str(uuid.uuid4()),
     }
-    transaction.execute(schema.certificates.insert().values(row))
+    transaction.execute(_ENTER, row)
     if status is Status.REVOKED:
         note_revoked(transaction, admitted.id, mode)
     transaction.record(operation, "certificate", admitted.id, {"status": status.value})
@@ -225,15 +236,12 @@ def add(
 
 def _authority_of(transaction: Transaction, admitted: Admitted, named: str | None) -> RowMapping:
     """The registered authority that signed a certificate."""
-    columns = schema.authorities.c
-    query = select(schema.authorities).where(columns.account_id == transaction.account_id)
     if named is not None:
-        query = query.where(columns.id == named)
+        found = transaction.execute(_AUTHORITY_NAMED, {"account": transaction.account_id, "named": named})
     else:
-        query = query.where(columns.subject_digest == hashlib.sha256(admitted.issuer).digest())
-    signers = [
-        row for row in transaction.execute(query).mappings() if is_signed_by(admitted, read_der(bytes(row["der"])))
-    ]
+        subject = hashlib.sha256(admitted.issuer).digest()
+        found = transaction.execute(_AUTHORITIES_OF_NAME, {"account": transaction.account_id, "subject": subject})
+    signers = [row for row in found.mappings().all() if is_signed_by(admitted, read_der(bytes(row["der"])))]
     if not signers:
         what = "the named authority" if named is not None else "no registered authority"
         problem = "is not registered here or did not sign" if named is not None else "signed"
@@ -337,7 +345,8 @@ def change_status(transaction: Transaction, operation: str, certificate_id: str,
     present = Status(row["status"])
     if not check_update(present, new):
         return False
-    touch(transaction, row, status=new.value)
+    values = {"account": row["account_id"], "certificate": row["id"], "new_status": new.value, "now": transaction.now}
+    transaction.execute(_CHANGE_STATUS, values)
     if new is Status.REVOKED:
         note_revoked(transaction, certificate_id, row["mode"])
     transaction.record(operation, "certificate", certificate_id, {"status": [present.value, new.value]})

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Connection, Engine, event, select, update
+from sqlalchemy import Connection, Engine, bindparam, event, select, update
 from sqlalchemy.engine import CursorResult, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 
@@ -28,6 +28,18 @@ from keyassay.storage import schema
 PATIENCE = 15.0
 
 BACKENDS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+
+
+# Built once: putting a statement together takes longer than running it.
+_STEP = (
+    update(schema.server)
+    .values(revision=schema.server.c.revision + bindparam("count"))
+    .returning(schema.server.c.revision)
+)
+_CHANGES = schema.changes.insert()
+_LOCK_ACCOUNT = (
+    select(schema.accounts.c.id).where(schema.accounts.c.id == bindparam("id")).with_for_update(key_share=True)
+)
 
 
 class BusyError(Exception):
@@ -123,11 +135,10 @@ class Transaction:
         if not self._recorded:
             return
         count = len(self._recorded)
-        step = update(schema.server).values(revision=schema.server.c.revision + count)
-        last = self.execute(step.returning(schema.server.c.revision)).scalar_one()
+        last = self.execute(_STEP, {"count": count}).scalar_one()
         for offset, row in enumerate(self._recorded):
             row["revision"] = last - count + 1 + offset
-        self.connection.execute(schema.changes.insert(), self._recorded)
+        self.connection.execute(_CHANGES, self._recorded if count > 1 else self._recorded[0])
         self._recorded = []
 
 
@@ -192,10 +203,8 @@ class Database:
     @staticmethod
     def _lock_accounts(connection: Connection, names: set[str]) -> None:
         """Let the writers of these accounts wait for each other; in one order, so that nobody waits in a circle."""
-        rows = (
-            select(schema.accounts.c.id).where(schema.accounts.c.id.in_(sorted(names))).order_by(schema.accounts.c.id)
-        )
-        connection.execute(rows.with_for_update(key_share=True))
+        for name in sorted(names):
+            connection.execute(_LOCK_ACCOUNT, {"id": name})
 
     def close(self) -> None:
         """Give all connections back."""
