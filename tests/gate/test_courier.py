@@ -76,7 +76,9 @@ class Broker:
         until(self.socket.exists)
         self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, transport="unix")
         listening = threading.Event()
-        self.client.on_message = lambda _c, _d, one: self.received.append((one.topic, one.payload.decode()))
+        self.client.on_message = lambda _c, _d, one: self.received.append(
+            (one.topic, one.payload.decode("utf-8", "replace"))
+        )
         self.client.on_subscribe = lambda *_: listening.set()
         self.client.on_connect = lambda one, *_: one.subscribe("$aws/things/#", 1)
         self.client.connect(str(self.socket))
