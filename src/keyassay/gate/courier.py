@@ -100,23 +100,21 @@ class Courier:
         self._position = position or self._socket.with_name("messages.position")
         self._requests = _Requests()
         self._connected = threading.Event()
+        self._broker: mqtt.Client | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Carry until ``stop`` is set; errors are waited out."""
-        client = self._client()
         threads = [
-            threading.Thread(target=work, args=(client, stop), name=f"{self.name}-{what}", daemon=True)
+            threading.Thread(target=work, args=(stop,), name=f"{self.name}-{what}", daemon=True)
             for what, work in (("requests", self._carry_requests), ("messages", self._carry_messages))
         ]
         for thread in threads:
             thread.start()
         try:
-            self._stay_connected(client, stop)
+            self._stay_connected(stop)
         finally:
             for thread in threads:
                 thread.join(_PATIENCE)
-            client.disconnect()
-            client.loop_stop()
 
     # the broker
 
@@ -154,10 +152,11 @@ class Courier:
         client.on_subscribe, client.on_message = subscribed, arrived
         return client
 
-    def _stay_connected(self, client: mqtt.Client, stop: threading.Event) -> None:
+    def _stay_connected(self, stop: threading.Event) -> None:
         """Connect, and again whenever the connection ends."""
         wait, told, dropped = _LEAST, False, 0
         while not stop.is_set():
+            client = self._broker = self._client()  # a new one: paho leaves descriptors open when it connects again
             try:
                 client.connect(str(self._socket), keepalive=_KEEPALIVE)
                 client.loop_start()
@@ -170,20 +169,23 @@ class Courier:
                             )
                             dropped = self._requests.dropped
                     if stop.is_set():
-                        return
+                        break
                     self._log.warning("the courier lost its broker")
             except (OSError, ValueError) as error:
                 if not told:
                     self._log.warning("the courier does not reach its broker", error=type(error).__name__)
                     told = True
-            self._connected.clear()
-            client.loop_stop()
+            finally:
+                client.disconnect()
+                client.loop_stop()
+                self._connected.clear()
             stop.wait(wait * random.uniform(0.5, 1.0))  # noqa: S311  only spreads
             wait = min(2 * wait, _LONGEST)
 
-    def _publish(self, client: mqtt.Client, messages: list[Mapping[str, Any]]) -> bool:
+    def _publish(self, messages: list[Mapping[str, Any]]) -> bool:
         """Publish, and wait until the broker has it all; false if it did not come to that."""
-        if not self._connected.is_set():
+        client = self._broker
+        if client is None or not self._connected.is_set():
             return False
         try:
             sent = [client.publish(str(one["topic"]), str(one["payload"]), qos=1) for one in messages]
@@ -199,7 +201,7 @@ class Courier:
 
     # the registry
 
-    def _carry_requests(self, client: mqtt.Client, stop: threading.Event) -> None:
+    def _carry_requests(self, stop: threading.Event) -> None:
         wait = _LEAST
         batch: list[dict[str, str]] = []
         while not stop.is_set():
@@ -217,9 +219,9 @@ class Courier:
                 wait = min(2 * wait, _LONGEST)
                 continue
             batch, wait = [], _LEAST
-            self._publish(client, replies)
+            self._publish(replies)
 
-    def _carry_messages(self, client: mqtt.Client, stop: threading.Event) -> None:
+    def _carry_messages(self, stop: threading.Event) -> None:
         wait = _LEAST
         last = self._read_position()
         while not stop.is_set():
@@ -234,7 +236,7 @@ class Courier:
                 wait = min(2 * wait, _LONGEST)
                 continue
             wait = _LEAST
-            if messages and not self._publish(client, messages):
+            if messages and not self._publish(messages):
                 continue  # some may have been published: devices take a repetition
             if following != last:
                 last = following
