@@ -39,6 +39,10 @@ from keyassay.cli.service import database_options, libraries, worker_options
     "--screen-registrations", type=click.Choice(["off", "report", "refuse"]), default="report", show_default=True,
     help="What happens to a certificate whose key is broken: nothing, a finding at once, or no registration.",
 )  # fmt: skip
+@click.option(
+    "--activate-broken", is_flag=True,
+    help="Let devices that registered themselves be activated though their keys are broken.",
+)  # fmt: skip
 @click.option("--metrics", metavar="HOST:PORT", help="Show counters for Prometheus there; loopback only.")
 @click.option(
     "--workers", type=click.IntRange(0, 64), default=1, show_default=True, metavar="N",
@@ -68,6 +72,7 @@ def command(
     public_listen: tuple[str, ...],
     public_rate: float,
     screen_registrations: str,
+    activate_broken: bool,
     metrics: str | None,
     workers: int,
     audit_profile: str,
@@ -120,6 +125,7 @@ def command(
         insecure_no_auth=insecure_no_auth,
         metrics=Address.parse(metrics) if metrics else None,
         screening=screen_registrations,
+        activate_broken=activate_broken,
         workers=workers,
         audit_profile=audit_profile,
         audit_level=audit_level,

@@ -71,11 +71,22 @@ def raise_alert(
         "details": dict(details or {}),
     }
     transaction.execute(schema.alerts.insert().values(row))
-    document = read_document(transaction.connection, account_id, _AUDIT) or {}
+    notify(transaction, outbox.ALERT, {"accountId": account_id, **as_json(row)})
+    return str(row["id"])
+
+
+def notify(transaction: Transaction, subject: str, body: Mapping[str, Any]) -> None:
+    """Send a message to the account's target of audit notifications, if it has one.
+
+    Args:
+        transaction: of the account.
+        subject: what it is about, of ``storage.outbox``.
+        body: JSON.
+    """
+    document = read_document(transaction.connection, transaction.account_id, _AUDIT) or {}
     target = (document.get(_TARGETS) or {}).get("SNS") or {}
     if target.get("enabled") and target.get("targetArn"):
-        outbox.put(transaction, target["targetArn"], outbox.ALERT, {"accountId": account_id, **as_json(row)})
-    return str(row["id"])
+        outbox.put(transaction, target["targetArn"], subject, body)
 
 
 def as_json(row: Mapping[str, Any]) -> dict[str, Any]:

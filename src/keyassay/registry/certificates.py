@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
+from keyassay.registry.activation import check_activation
 from keyassay.registry.admission import Admitted, check_device, is_signed_by, read_certificate, read_der
 from keyassay.registry.errors import (
     AlreadyExistsError,
@@ -47,8 +49,11 @@ _FIND_INCOMING = (
     )
     .order_by(_MINE.desc())  # the account's own before one that comes in
 )
-_EXISTS = select(_C.id).where(_MINE, _C.id == bindparam("id"))
-_ENTER = schema.certificates.insert()
+#: enters nothing if the account has the certificate: one statement less than to ask before
+_ENTER = {
+    dialect.__name__.rpartition(".")[2]: dialect.insert(schema.certificates).on_conflict_do_nothing()
+    for dialect in (sqlite, postgresql)
+}
 _CHANGE_STATUS = (
     update(schema.certificates)
     .where(_C.account_id == bindparam("account"), _C.id == bindparam("certificate"))
@@ -204,8 +209,6 @@ def add(
     """
     account_id = transaction.account_id
     arn = registry.arn(account_id, f"cert/{admitted.id}")
-    if transaction.execute(_EXISTS, {"account": account_id, "id": admitted.id}).first() is not None:
-        raise AlreadyExistsError("the certificate is registered already", admitted.id, arn)
     if registry.limits.certificates < 10_000_000:  # counting millions would cost more than it protects
         held = transaction.execute(select(func.count()).where(_C.account_id == account_id)).scalar_one()
         if held >= registry.limits.certificates:
@@ -225,7 +228,8 @@ def add(
         "customer_version": 1,
         "generation_id": str(uuid.uuid4()),
     }
-    transaction.execute(_ENTER, row)
+    if not transaction.execute(_ENTER[transaction.connection.dialect.name], row).rowcount:
+        raise AlreadyExistsError("the certificate is registered already", admitted.id, arn)
     if status is Status.REVOKED:
         note_revoked(transaction, admitted.id, mode)
     transaction.record(operation, "certificate", admitted.id, {"status": status.value})
@@ -327,11 +331,14 @@ def set_status(registry: Registry, actor: Actor, certificate_id: str, new_status
     Raises:
         InvalidError: no id, or a status that cannot be asked for.
         NotFoundError: no such certificate.
-        CertificateStateError: the present status does not allow it.
+        CertificateStateError: the present status does not allow it, or the certificate registered itself and its key
+            is broken.
     """
     check_id(certificate_id)
     new = wanted(new_status)
     with registry.database.write(actor) as transaction:
+        if new is Status.ACTIVE and not registry.activate_broken:
+            check_activation(transaction, find(transaction.connection, transaction.account_id, certificate_id))
         change_status(transaction, "UpdateCertificate", certificate_id, new)
 
 

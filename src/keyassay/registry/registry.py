@@ -87,6 +87,7 @@ class Registry:
         endpoint: host name (with port) that DescribeEndpoint tells devices.
         public_url: where CRLs and OCSP are served; stands in issued certificates, unless it is empty.
         hold_inactive: revocation lists and OCSP say of issued certificates that are not ACTIVE that they are on hold.
+        activate_broken: a certificate that registered itself may become ACTIVE though its key is broken.
         limits: quotas.
         audit_hour: when scheduled audits run, UTC.
         screening: looks at the keys of certificates that are being registered; None for nothing.
@@ -98,6 +99,7 @@ class Registry:
     endpoint: str = "localhost"
     public_url: str = ""
     hold_inactive: bool = False
+    activate_broken: bool = False
     limits: Limits = field(default_factory=Limits)
     audit_hour: int = 2
     screening: Screening | None = None

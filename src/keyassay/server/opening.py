@@ -79,6 +79,7 @@ def open_registry(settings: Settings, *, create: bool = False) -> Registry:
         endpoint=settings.endpoint_name,
         public_url=settings.public_url,
         hold_inactive=settings.crl_hold,
+        activate_broken=settings.activate_broken,
         audit_hour=settings.audit_hour,
     )
 

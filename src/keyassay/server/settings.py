@@ -66,6 +66,7 @@ class Settings:
         insecure_no_auth: take everybody for the first account's administrator; loopback only.
         metrics: where Prometheus reads, loopback only; None for nowhere.
         screening: what happens to broken keys at registration: off, report, refuse.
+        activate_broken: devices that registered themselves may be activated though their keys are broken.
         workers: threads that do audits; with 0 a server does no work of its own (``keyassay worker`` does).
         audit_profile: how much work a key is worth in audits: aws, fast, standard.
         audit_level: the mildest weakness that makes a certificate noncompliant: broken, weak.
@@ -96,6 +97,7 @@ class Settings:
     insecure_no_auth: bool = False
     metrics: Address | None = None
     screening: str = "report"
+    activate_broken: bool = False
     workers: int = 1
     audit_profile: str = "standard"
     audit_level: str = "broken"

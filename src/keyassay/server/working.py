@@ -14,6 +14,7 @@ from keyassay.findings import Classification, Profile
 from keyassay.mitigation.destinations import Destinations
 from keyassay.mitigation.publishing import Publisher
 from keyassay.mitigation.worker import MitigationWorker
+from keyassay.registry.connections import Sweeper
 from keyassay.registry.fetching import Fetcher
 from keyassay.registry.registry import Registry
 from keyassay.replacement.worker import ReplacementWorker
@@ -55,6 +56,7 @@ def workers_of(settings: Settings, registry: Registry, log: Any) -> list[Worker]
         MitigationWorker(registry, log),
         ReplacementWorker(registry, log),
         Publisher(registry, destinations_of(settings), log),
+        Sweeper(registry, log),
         *fetchers,
         *auditors,
     ]

@@ -26,6 +26,7 @@ CANCELED = "CANCELED"
 FINDING = "keyassay.audit.finding"
 FINISHED = "keyassay.audit.finished"
 ALERT = "keyassay.alert"
+REGISTERED = "keyassay.certificate.registered"
 
 
 def put(

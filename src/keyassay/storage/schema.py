@@ -513,8 +513,9 @@ gates = Table(
     Column("retired_at", BigInteger),
 )
 
-#: who was connected when: intervals, kept for at least 31 days; ``ended_at`` is null while it lasts, ``seen_at`` is
-#: when the gate last had it in its table
+#: who was connected when: intervals, kept for at least 31 days. ``started_at`` is by the gate's clock, the other times
+#: are by the server's: ``recorded_at`` when it heard of the session, ``seen_at`` when the gate last had it in its table,
+#: ``sent_at`` a time after which the device has certainly sent something, ``ended_at`` is null while it lasts
 connections = Table(
     "connections",
     METADATA,
@@ -529,10 +530,27 @@ connections = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
+    Column("recorded_at", BigInteger),
+    Column("bytes_in", BigInteger),
+    Column("sent_at", BigInteger),
     Index("ix_connections_certificate", "account_id", "certificate_id", "started_at"),
     Index("ix_connections_client", "account_id", "client_id", "started_at"),
     Index("ix_connections_started", "account_id", "started_at", "id"),
-    Index("ix_connections_open", "account_id", "gate", "ended_at"),
+    Index(
+        "ix_connections_open",
+        "account_id",
+        "gate",
+        "client_id",
+        sqlite_where=text("ended_at IS NULL"),
+        postgresql_where=text("ended_at IS NULL"),
+    ),
+    Index(
+        "ix_connections_open_certificate",
+        "account_id",
+        "certificate_id",
+        sqlite_where=text("ended_at IS NULL"),
+        postgresql_where=text("ended_at IS NULL"),
+    ),
 )
 
 #: attempts that a gate refused, counted by the hour (``hour`` is its first millisecond)
@@ -550,6 +568,16 @@ refusals = Table(
     Column("first_at", BigInteger, nullable=False),
     Column("last_at", BigInteger, nullable=False),
     Index("ix_refusals_certificate", "account_id", "certificate_id", "last_at"),
+)
+
+#: the attempts that a gate told last, by their digests: what it tells again is not counted again
+counted_refusals = Table(
+    "counted_refusals",
+    METADATA,
+    _owner(),
+    Column("gate", String(64), primary_key=True),
+    Column("digests", LargeBinary, nullable=False),
+    Column("counted_at", BigInteger, nullable=False),
 )
 
 #: what somebody should look at now; ``occasion`` tells apart what would otherwise be said again and again

@@ -40,6 +40,9 @@ def upgrade() -> None:
         sa.Column("started_at", sa.BigInteger(), nullable=False),
         sa.Column("seen_at", sa.BigInteger(), nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=True),
+        sa.Column("bytes_in", sa.BigInteger(), nullable=True),
+        sa.Column("sent_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_connections_account_id")),
         sa.PrimaryKeyConstraint("account_id", "id", name=op.f("pk_connections")),
     )
@@ -48,8 +51,30 @@ def upgrade() -> None:
             "ix_connections_certificate", ["account_id", "certificate_id", "started_at"], unique=False
         )
         batch_op.create_index("ix_connections_client", ["account_id", "client_id", "started_at"], unique=False)
-        batch_op.create_index("ix_connections_open", ["account_id", "gate", "ended_at"], unique=False)
+        batch_op.create_index(
+            "ix_connections_open",
+            ["account_id", "gate", "client_id"],
+            unique=False,
+            sqlite_where=sa.text("ended_at IS NULL"),
+            postgresql_where=sa.text("ended_at IS NULL"),
+        )
+        batch_op.create_index(
+            "ix_connections_open_certificate",
+            ["account_id", "certificate_id"],
+            unique=False,
+            sqlite_where=sa.text("ended_at IS NULL"),
+            postgresql_where=sa.text("ended_at IS NULL"),
+        )
         batch_op.create_index("ix_connections_started", ["account_id", "started_at", "id"], unique=False)
+    op.create_table(
+        "counted_refusals",
+        sa.Column("account_id", sa.String(length=12), nullable=False),
+        sa.Column("gate", sa.String(length=64), nullable=False),
+        sa.Column("digests", sa.LargeBinary(), nullable=False),
+        sa.Column("counted_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_counted_refusals_account_id")),
+        sa.PrimaryKeyConstraint("account_id", "gate", name=op.f("pk_counted_refusals")),
+    )
     op.create_table(
         "device_messages",
         sa.Column("number", sa.BigInteger().with_variant(sa.INTEGER(), "sqlite"), nullable=False),
