@@ -255,7 +255,7 @@ class LiveGate:
 
     def settle(self, seconds: float = 15.0) -> None:
         """Wait until the gate has applied everything that the registry has now."""
-        from keyassay.registry.gates import server_state
+        from keyassay.registry.gate_feed import server_state
 
         with self.registry.database.read() as connection:
             epoch, revision = server_state(connection)

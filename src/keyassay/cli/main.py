@@ -41,6 +41,7 @@ COMMANDS = {
     "audit": "Audit a registry: run, look at findings, suppress.",
     "mitigate": "Do something about the findings of an audit.",
     "replace": "Replace weak certificates, proven before the old key dies.",
+    "gate": "An MQTT broker that refuses revoked keys.",
     "import": "Take over certificates from AWS IoT or another registry.",
 }
 
