@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 from sqlalchemy.exc import SQLAlchemyError
 
 from keyassay.errors import KeyassayError
-from keyassay.registry import gates
+from keyassay.registry import gate_feed, gates
 from keyassay.registry.errors import RegistryError
 from keyassay.registry.registry import Registry
 from keyassay.storage.database import Actor, BusyError
@@ -42,10 +42,10 @@ class Source(Protocol):
     """What the agent of a gate needs of the registry, for one account."""
 
     def changes(self, after: int, epoch: str, wait: float) -> dict[str, Any]:
-        """What changed after a revision; see ``registry.gates.changes``."""
+        """What changed after a revision; see ``registry.gate_feed.changes``."""
 
     def snapshot(self, kind: str, token: str | None = None) -> dict[str, Any]:
-        """A page of all "entries" or "things"; see ``registry.gates.snapshot``."""
+        """A page of all "entries" or "things"; see ``registry.gate_feed.snapshot``."""
 
     def authorities(self) -> dict[str, Any]:
         """``{"pem": [...]}``: authorities whose devices register when they first connect."""
@@ -103,16 +103,18 @@ class DatabaseSource:
         """See ``Source``."""
         position = self._pieces.position(after, epoch)
         self._pieces.forget()
-        answer = self._ask(gates.changes, after=after, epoch=epoch, wait=0.0 if position else wait, position=position)
+        answer = self._ask(
+            gate_feed.changes, after=after, epoch=epoch, wait=0.0 if position else wait, position=position
+        )
         return self._pieces.keep(after, epoch, answer)
 
     def snapshot(self, kind: str, token: str | None = None) -> dict[str, Any]:
         """See ``Source``."""
-        return self._ask(gates.snapshot, kind, token)
+        return self._ask(gate_feed.snapshot, kind, token)
 
     def authorities(self) -> dict[str, Any]:
         """See ``Source``."""
-        return self._ask(gates.authorities)
+        return self._ask(gate_feed.authorities)
 
     def report(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """See ``Source``."""

@@ -247,7 +247,8 @@ def _collect(
         candidates.update(dict.fromkeys(named))
         return
     if statement.except_resources:
-        if condition is True and not any(_rests(one, place, context)[0] for one in statement.resources):
+        resolved = [one.resolved(context.first) for one in statement.resources]
+        if condition is True and not any(one is None or after(one[0], place) for one in resolved):
             prefixes[""] = None
         else:
             problems["an Allow with NotResource that concerns client ids is left out"] = None
@@ -255,11 +256,13 @@ def _collect(
     for pattern in statement.resources:
         rests, exactly = _allowed_rests(pattern, place, context)
         shown = pattern.text[:200]
-        for rest in rests:
+        if _EVERYTHING in rests:
+            rests = {_EVERYTHING}
+        # what wildcards before the client id also match is of no interest beside what they are meant for
+        usable = [one for one in rests if one and _possible(one)]
+        for rest in sorted(usable or rests, key=str)[: None if usable else 1]:
             if all(isinstance(one, str) for one in rest):
                 candidates["".join(str(one) for one in rest)] = None
-            elif not _possible(rest):
-                continue
             elif rest[-1] is not Wild.ANY or len(rest) > 2 or rest[0] is Wild.ONE:
                 problems[f"the resource {shown!r} is left out: its wildcards are not at its end"] = None
             elif not exactly:
