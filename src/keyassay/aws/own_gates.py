@@ -39,7 +39,7 @@ def patience(wished: float) -> Iterator[float]:
     takes={
         "after": {"type": "long", "min": 0},
         "epoch": {"type": "string", "max": 64},
-        "wait": {"type": "double", "min": 0, "max": 60},
+        "wait": {"type": "integer", "min": 0, "max": 60},
         "position": {"type": "string", "max": 1024},
     },
     required=("after", "epoch"),
@@ -51,7 +51,7 @@ def gate_changes(request: Request, params: dict[str, Any]) -> dict[str, Any]:
     more: ask again at once, with the ``position`` if the answer has one. ``wait`` lets the answer come as soon as there
     is something, within some seconds; while many wait, the answer comes at once.
     """
-    with patience(params.get("wait", 0.0)) as seconds:
+    with patience(params.get("wait", 0)) as seconds:
         return gate_feed.changes(
             registry_of(request),
             actor_of(request),

@@ -6,6 +6,7 @@ Both sources answer with the same dicts, and raise ``SourceError`` for everythin
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -173,7 +174,7 @@ class ApiSource:
         deadline = time.monotonic() + (0 if position else wait)
         while True:
             asked_at = time.monotonic()
-            asked = {"after": after, "epoch": epoch, "wait": round(max(0.0, deadline - asked_at), 3)}
+            asked = {"after": after, "epoch": epoch, "wait": min(60, math.ceil(max(0.0, deadline - asked_at)))}
             answer = self._get("/gate/changes", **asked, **({"position": position} if position else {}))
             if _says_something(answer) or time.monotonic() + PAUSE >= deadline:
                 return self._pieces.keep(after, epoch, answer)
