@@ -9,6 +9,7 @@ texts of unexpected errors (databases put values into them) are logged; what hap
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import time
 import traceback
@@ -20,12 +21,15 @@ from typing import Any
 from urllib.parse import quote
 
 from keyassay.aws.errors import ServiceError, translate
-from keyassay.aws.operations import BODY_LIMIT, Operations, Request, Route
+from keyassay.aws.operations import BODY_LIMIT, Access, Operations, Request, Route
 from keyassay.aws.protocol import Match, Response
 from keyassay.aws.signature import Caller, Pairs
 
 #: Names of this machine in the header ``Host``, with or without port.
 LOOPBACK = re.compile(rb"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
+
+#: who calls what is open to everybody: no account, no role
+NOBODY = Caller("", "", "", [])
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -82,6 +86,14 @@ class Exchange:
 
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+
+
+#: request ids are names and no secrets: asking the system for each would cost a switch of threads
+_RANDOM = random.Random()  # noqa: S311
+
+
+def _request_id() -> str:
+    return str(uuid.UUID(int=_RANDOM.getrandbits(128), version=4))
 
 
 class _GoneError(Exception):
@@ -144,7 +156,7 @@ class Application:
             raise ValueError(f"the API does not speak {scope['type']}")
         started = time.perf_counter()
         client, method = scope.get("client"), scope["method"]
-        exchange = Exchange(str(uuid.uuid4()), method if method in METHODS else "", client[0] if client else "")
+        exchange = Exchange(_request_id(), method if method in METHODS else "", client[0] if client else "")
         raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
         try:
             asked = self._asked(method, raw_path)
@@ -184,9 +196,16 @@ class Application:
             _GoneError: the client went away.
         """
         too_large = ServiceError("RequestEntityTooLargeException", f"The body is longer than {limit} bytes")
+        has_body = scope["method"] != "GET"
         for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value[:20]) > limit:
-                raise too_large
+            if name == b"content-length":
+                has_body = True
+                if value.isdigit() and int(value[:20]) > limit:
+                    raise too_large
+            elif name == b"transfer-encoding":
+                has_body = True
+        if not has_body:
+            return b""
         chunks, size = [], 0
         try:
             async with asyncio.timeout(self._body_seconds):
@@ -216,7 +235,10 @@ class Application:
         """All that is done in a thread: verify, dispatch, translate errors."""
         raw_query, headers = scope.get("query_string", b""), [(name, value) for name, value in scope["headers"]]
         try:
-            caller = self._authenticate(method, raw_path, raw_query, headers, body)
+            if isinstance(asked, Match) and asked.target.access is Access.OPEN:
+                caller = NOBODY
+            else:
+                caller = self._authenticate(method, raw_path, raw_query, headers, body)
             exchange.account_id, exchange.access_key_id = caller.account_id, caller.access_key_id
             if isinstance(asked, ServiceError):
                 raise asked  # noqa: TRY301

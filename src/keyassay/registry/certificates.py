@@ -51,7 +51,7 @@ _FIND_INCOMING = (
 )
 #: enters nothing if the account has the certificate: one statement less than to ask before
 _ENTER = {
-    dialect.__name__.rpartition(".")[2]: dialect.insert(schema.certificates).on_conflict_do_nothing()
+    dialect.__name__.rpartition(".")[2]: dialect.insert(schema.certificates).on_conflict_do_nothing().returning(_C.id)
     for dialect in (sqlite, postgresql)
 }
 _CHANGE_STATUS = (
@@ -228,7 +228,7 @@ def add(
         "customer_version": 1,
         "generation_id": str(uuid.uuid4()),
     }
-    if not transaction.execute(_ENTER[transaction.connection.dialect.name], row).rowcount:
+    if transaction.execute(_ENTER[transaction.connection.dialect.name], row).first() is None:
         raise AlreadyExistsError("the certificate is registered already", admitted.id, arn)
     if status is Status.REVOKED:
         note_revoked(transaction, admitted.id, mode)

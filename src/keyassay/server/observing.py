@@ -39,7 +39,7 @@ def start_logging(form: str) -> Any:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    return structlog.get_logger()
+    return structlog.get_logger().bind()  # bound once, instead of for each line
 
 
 class Observer:
@@ -59,14 +59,21 @@ class Observer:
         self._seconds = Histogram(
             "keyassay_request_seconds", "Time of API requests.", ["operation"], buckets=_SECONDS, registry=self.registry
         )
+        #: looked up once: as many as there are labels
+        self._counters: dict[tuple[str, int, str], tuple[Counter, Histogram]] = {}
         info = Gauge("keyassay_info", "This release.", ["version"], registry=self.registry)
         info.labels(version).set(1)
 
     def __call__(self, exchange: Exchange) -> None:
         """Note one exchange."""
         # strangers choose neither names nor numbers of the counters' labels: both come from the model
-        self._requests.labels(exchange.operation, exchange.status, exchange.error).inc()
-        self._seconds.labels(exchange.operation).observe(exchange.seconds)
+        what = exchange.operation, exchange.status, exchange.error
+        counters = self._counters.get(what)
+        if counters is None:
+            counters = self._requests.labels(*what), self._seconds.labels(exchange.operation)
+            self._counters[what] = counters
+        counters[0].inc()
+        counters[1].observe(exchange.seconds)
         fields = {
             "request_id": exchange.request_id,
             "method": exchange.method,
