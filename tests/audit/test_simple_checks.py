@@ -210,9 +210,16 @@ def test_logging(registry: Registry, rows: Any) -> None:
 
 
 def connect(
-    registry: Registry, certificate_id: str, client_id: str, start: int, end: int | None, actor: Any = A
+    registry: Registry,
+    certificate_id: str,
+    client_id: str,
+    start: int,
+    end: int | None,
+    actor: Any = A,
+    *,
+    sent: int | None = 0,
 ) -> None:
-    """A connection, in milliseconds from now (negative ones are past)."""
+    """A connection, in milliseconds from now (negative ones are past); it sent until its end, or until ``sent``."""
     with registry.database.write(actor) as transaction:
         serial = f"{client_id}/{start}/{certificate_id[:8]}"[:36]
         transaction.execute(
@@ -224,10 +231,12 @@ def connect(
                 client_id=client_id,
                 source="192.0.2.1",
                 tls_version="TLSv1.3",
-                verdict="ALLOW",
+                verdict="ok",
                 started_at=transaction.now + start,
-                seen_at=transaction.now,
+                recorded_at=transaction.now + start,
+                seen_at=transaction.now + (end or 0),
                 ended_at=None if end is None else transaction.now + end,
+                sent_at=None if sent is None else transaction.now + min(sent, end or 0),
             )
         )
 
@@ -247,9 +256,19 @@ def test_shared_certificates(registry: Registry, rows: Any) -> None:
     connect(registry, long.id, "one", -40 * DAY, None)  # behind two short ones that do not meet
     connect(registry, long.id, "one", -30 * DAY, -29 * DAY)
     connect(registry, long.id, "three", -60_000, -40_000)
+    quiet = [fleet_keys.device(f"quiet {number}") for number in range(4)]
+    register(registry, *quiet)
+    connect(registry, quiet[0].id, "half open", -90_000, None, sent=-81_000)
+    connect(registry, quiet[0].id, "moved", -80_000, None)
+    connect(registry, quiet[1].id, "bytes are not counted", -90_000, None, sent=None)
+    connect(registry, quiet[1].id, "moved", -80_000, None, sent=None)
+    connect(registry, quiet[2].id, "", -90_000, None)  # not known
+    connect(registry, quiet[2].id, "pump", -80_000, None)
+    connect(registry, quiet[3].id, "for hours", -9_000_000, None, sent=None)
+    connect(registry, quiet[3].id, "for an hour", -4_000_000, None, sent=None)
     task = audit(registry, SHARED)
     code = "CERTIFICATE_SHARED_BY_MULTIPLE_DEVICES"
-    assert findings(rows, task, SHARED) == {(shared.id, code), (long.id, code)}
+    assert findings(rows, task, SHARED) == {(shared.id, code), (long.id, code), (quiet[3].id, code)}
     (finding,) = rows.all("audit_findings", resource_key=f"deviceCertificateId={shared.id}")
     related = rows.all("audit_related", finding_id=finding["id"])
     assert sorted(one["resource"]["resourceIdentifier"]["clientId"] for one in related) == ["one", "two"]
@@ -263,6 +282,14 @@ def test_conflicting_client_ids(registry: Registry, rows: Any) -> None:
     connect(registry, one, "returns", -90_000, -80_000)
     connect(registry, two, "returns", -80_000, -70_000)
     connect(registry, one, "returns", -70_000, -60_000)
+    connect(registry, two, "returns", -60_000, -50_000)
+    connect(registry, one, "tried", -90_000, -80_000)
+    connect(registry, two, "tried", -80_000, -70_000)
+    connect(registry, one, "tried", -70_000, None)
+    connect(registry, one, "half open", -90_000, None, sent=-81_000)
+    connect(registry, two, "half open", -80_000, None)
+    connect(registry, one, "moves", -90_000, None, sent=None)
+    connect(registry, one, "moves", -80_000, None)
     connect(registry, one, "renewed", -90_000, -80_000)
     connect(registry, two, "renewed", -80_000, None)
     connect(registry, one, "alone", -90_000, -80_000)
@@ -271,7 +298,7 @@ def test_conflicting_client_ids(registry: Registry, rows: Any) -> None:
     task = audit(registry, CONFLICTING)
     code = "DUPLICATE_CLIENT_ID_ACROSS_CONNECTIONS"
     assert findings(rows, task, CONFLICTING) == {("at once", code), ("returns", code)}
-    assert summary(task, CONFLICTING) == ("COMPLETED_NON_COMPLIANT", 4, 2, 0)
+    assert summary(task, CONFLICTING) == ("COMPLETED_NON_COMPLIANT", 7, 2, 0)
 
 
 def test_scheduled_audits_see_events_since_their_last_run(registry: Registry, rows: Any) -> None:

@@ -1,0 +1,240 @@
+"""Devices that register themselves: what is verified again, what is bounded, what is published, what is activated."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+
+import fleet_keys
+import weak_devices
+from connecting import now, refused, tell, unregistered
+from keyassay.audit.screening import Screen
+from keyassay.registry import authorities, auto_registration, certificates
+from keyassay.registry.documents import write_document
+from keyassay.registry.errors import CertificateStateError
+from keyassay.registry.registry import Registry
+from two_accounts import A, B
+
+TARGET = "arn:aws:sns:us-east-1:111111111111:alarms"
+CA = fleet_keys.authority("Fleet CA", 100)
+
+
+def with_authority(registry: Registry, authority: Any = CA, actor: Any = A, **more: Any) -> str:
+    settings = {"mode": "SNI_ONLY", "set_as_active": True, "auto_registration": True, **more}
+    return authorities.register(registry, actor, authority.pem, **settings).id
+
+
+def outcome(registry: Registry, device: fleet_keys.Signed, **more: Any) -> str:
+    """What a gate is answered: a status, or why not."""
+    actor = more.pop("actor", A)
+    (answer,) = tell(registry, unregistered(device, **more), actor=actor)["registrations"]
+    assert answer["certificateId"] == device.id
+    return str(answer.get("status") or answer["refused"])
+
+
+def published(rows: Any) -> list[dict[str, Any]]:
+    return [json.loads(row["payload"]) for row in sorted(rows.all("device_messages"), key=lambda row: row["number"])]
+
+
+def test_an_unknown_device_is_registered_once_and_announced(registry: Registry, rows: Any) -> None:
+    ca = with_authority(registry)
+    with registry.database.write(A) as transaction:
+        target = {"SNS": {"targetArn": TARGET, "enabled": True}}
+        write_document(transaction, "audit", {"auditNotificationTargetConfigurations": target})
+    device = fleet_keys.device("new", CA)
+    for _ in range(2):
+        assert outcome(registry, device) == "PENDING_ACTIVATION"
+    found = certificates.describe(registry, A, device.id)
+    assert (found["status"], found["ca_certificate_id"], found["mode"]) == ("PENDING_ACTIVATION", ca, "SNI_ONLY")
+    (message,) = rows.all("device_messages")
+    assert message["topic"] == f"$aws/events/certificates/registered/{ca}"
+    payload = json.loads(message["payload"])
+    assert payload == {
+        "certificateId": device.id,
+        "caCertificateId": ca,
+        "timestamp": found["created_at"],
+        "certificateStatus": "PENDING_ACTIVATION",
+        "awsAccountId": A.account_id,
+        "certificateRegistrationTimestamp": str(found["created_at"]),
+    }
+    (sent,) = rows.all("outbox")
+    assert (sent["target"], json.loads(sent["body"])) == (TARGET, payload)
+    assert rows.operations()[-1] == "AutoRegisterCertificate"
+    certificates.set_status(registry, A, device.id, "ACTIVE")
+    assert outcome(registry, device) == "ACTIVE"
+
+
+def test_a_device_that_waits_is_announced_again(registry: Registry, rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_authority(registry)
+    device = fleet_keys.device("new", CA)
+    outcome(registry, device)
+    tell(registry, refused(device.id))
+    assert len(published(rows)) == 1
+    monkeypatch.setattr(auto_registration, "AGAIN", -1)
+    tell(registry, refused(device.id, at=now() - 1), refused(device.id, source="192.0.2.1:7"))
+    tell(registry, refused(device.id, "handshake", at=now() - 2))
+    first, second = published(rows)
+    assert first["certificateRegistrationTimestamp"] == second["certificateRegistrationTimestamp"]
+    certificates.set_status(registry, A, device.id, "INACTIVE")
+    tell(registry, refused(device.id, at=now() - 3))
+    assert len(published(rows)) == 2
+
+
+def test_the_gate_is_not_believed(registry: Registry, rows: Any) -> None:
+    """Whatever a gate says of the chain: the registry verifies again."""
+    with_authority(registry)
+    foreign = fleet_keys.authority("Foreign CA", 110)
+    impostor = fleet_keys.authority("Fleet CA", 111)
+    for device, problem in (
+        (fleet_keys.certificate("self-signed", fleet_keys.ec_key(3)), "signed"),
+        (fleet_keys.device("foreign", foreign), "signed"),
+        (fleet_keys.device("impostor", impostor), "signed"),
+        (fleet_keys.device("old", CA, days=(-30, -1)), "expired"),
+        (fleet_keys.device("early", CA, days=(1, 30)), "not valid yet"),
+        (fleet_keys.device("small", CA, key=fleet_keys.rsa_key(1, 1024)), "2048"),
+    ):
+        assert problem in outcome(registry, device)
+    assert rows.all("certificates") == rows.all("device_messages") == []
+
+
+def test_only_chains_that_held_are_looked_at(registry: Registry, rows: Any) -> None:
+    with_authority(registry)
+    device = fleet_keys.device("new", CA)
+    for more in ({"verifyCode": 20}, {"verifyCode": 18}, {"verdict": "inactive"}, {"der": None}):
+        assert tell(registry, {**unregistered(device), **more})["registrations"] == []
+    (answer,) = tell(registry, {**unregistered(device), "der": "AAAA"})["registrations"]
+    assert "DER" in answer["refused"]
+    assert rows.all("certificates") == []
+
+
+@pytest.mark.parametrize("settings", [{"set_as_active": False}, {"auto_registration": False}])
+def test_the_authority_has_to_allow_it(registry: Registry, rows: Any, settings: Any) -> None:
+    with_authority(registry, **settings)
+    assert "signed" in outcome(registry, fleet_keys.device("new", CA))
+    assert rows.all("certificates") == []
+
+
+def test_an_authority_that_has_expired_registers_nobody(registry: Registry, rows: Any) -> None:
+    with_authority(registry)
+    with registry.database.write(A) as transaction:
+        from keyassay.storage import schema
+
+        transaction.execute(schema.authorities.update().values(der=_expired()))
+    assert "authority" in outcome(registry, fleet_keys.device("new", CA))
+    assert rows.all("certificates") == []
+
+
+def _expired() -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    old = fleet_keys.certificate("Fleet CA", CA.key, is_authority=True, days=(-30, -1))
+    return bytes(old.certificate.public_bytes(Encoding.DER))
+
+
+def test_of_the_account_itself(registry: Registry, rows: Any) -> None:
+    with_authority(registry, actor=B)
+    assert "signed" in outcome(registry, fleet_keys.device("new", CA))
+    assert outcome(registry, fleet_keys.device("new", CA), actor=B) == "PENDING_ACTIVATION"
+
+
+def test_two_certificates_of_one_authority_key_are_no_conflict(registry: Registry) -> None:
+    with_authority(registry)
+    renewed = fleet_keys.certificate("Fleet CA", CA.key, is_authority=True)
+    second = with_authority(registry, renewed)
+    device = fleet_keys.device("new", CA)
+    assert outcome(registry, device) == "PENDING_ACTIVATION"
+    assert certificates.describe(registry, A, device.id)["ca_certificate_id"] == second
+
+
+def test_at_most_ten_in_a_second(registry: Registry, rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_authority(registry)
+    other = fleet_keys.authority("Other CA", 112)
+    with_authority(registry, other)
+    monkeypatch.setattr(auto_registration, "A_SECOND", 3)
+    devices = [fleet_keys.device(f"device {number}", CA) for number in range(8)]
+    answers = tell(registry, *map(unregistered, devices), unregistered(fleet_keys.device("x", other)))["registrations"]
+    took = [one.get("status") for one in answers]
+    assert took[:3] == ["PENDING_ACTIVATION"] * 3
+    assert None in took
+    assert took[-1] == "PENDING_ACTIVATION"
+    threading.Event().wait(1.1)
+    assert outcome(registry, devices[-1]) == "PENDING_ACTIVATION"
+
+
+def test_devices_that_wait_are_bounded(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_authority(registry)
+    monkeypatch.setattr(auto_registration, "PENDING", 2)
+    first, *rest = [fleet_keys.device(f"device {number}", CA) for number in range(3)]
+    assert outcome(registry, first) == outcome(registry, rest[0]) == "PENDING_ACTIVATION"
+    assert "wait" in outcome(registry, rest[1])
+    certificates.set_status(registry, A, first.id, "ACTIVE")
+    assert outcome(registry, rest[1]) == "PENDING_ACTIVATION"
+
+
+# Keys
+
+
+def screened(registry: Registry, *, refuse: bool = False, **more: Any) -> Registry:
+    screen = Screen(registry.database, refuse=refuse)
+    return Registry(registry.database, registry.seal, screening=screen, **more)
+
+
+@pytest.fixture
+def broken() -> fleet_keys.Signed:
+    return fleet_keys.device("broken", CA, key=weak_devices.weak_key())
+
+
+def test_a_broken_key_is_not_activated(registry: Registry, rows: Any, broken: fleet_keys.Signed) -> None:
+    careful = screened(registry)
+    with_authority(careful)
+    sound = fleet_keys.device("sound", CA)
+    for device in (broken, sound):
+        assert outcome(careful, device) == "PENDING_ACTIVATION"
+    (finding,) = rows.all("audit_findings")  # assessed at once
+    assert finding["resource"]["resourceIdentifier"] == {"deviceCertificateId": broken.id}
+    certificates.set_status(careful, A, sound.id, "ACTIVE")
+    with pytest.raises(CertificateStateError, match="broken"):
+        certificates.set_status(careful, A, broken.id, "ACTIVE")
+    assert certificates.describe(careful, A, broken.id)["status"] == "PENDING_ACTIVATION"
+    certificates.set_status(screened(registry, activate_broken=True), A, broken.id, "ACTIVE")
+    assert certificates.describe(careful, A, broken.id)["status"] == "ACTIVE"
+
+
+def test_a_broken_key_may_be_revoked(registry: Registry, broken: fleet_keys.Signed) -> None:
+    careful = screened(registry)
+    with_authority(careful)
+    outcome(careful, broken)
+    certificates.set_status(careful, A, broken.id, "REVOKED")
+
+
+def test_screening_that_refuses_registers_no_broken_key(
+    registry: Registry, rows: Any, broken: fleet_keys.Signed
+) -> None:
+    careful = screened(registry, refuse=True)
+    with_authority(careful)
+    assert "refused" in outcome(careful, broken)
+    assert rows.all("certificates") == []
+
+
+def test_templates_are_kept_as_they_are_given(registry: Registry) -> None:
+    config = {"templateBody": "{}", "roleArn": "arn:aws:iam::111111111111:role/x"}
+    ca = with_authority(registry, registration_config=config)
+    outcome(registry, fleet_keys.device("new", CA))
+    assert authorities.describe(registry, A, ca)["registration_config"] == config
+
+
+def test_a_certificate_s_id_is_the_digest_of_what_came(registry: Registry) -> None:
+    with_authority(registry)
+    device = fleet_keys.device("new", CA)
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from keyassay.registry.errors import InvalidError
+
+    der = device.certificate.public_bytes(Encoding.DER)
+    assert device.certificate.fingerprint(hashes.SHA256()).hex() == device.id
+    with pytest.raises(InvalidError):
+        auto_registration.register(registry, A, der + b"\0")
