@@ -9,16 +9,16 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from keyassay.errors import KeyassayError
-from keyassay.registry import gate_feed, gates
+from keyassay.registry import connections, device_messages, gate_feed, gates
 from keyassay.registry.errors import RegistryError
 from keyassay.registry.registry import Registry
+from keyassay.replacement import delivery
 from keyassay.storage.database import Actor, BusyError
 
 #: seconds: to connect, and for an answer beyond what it may wait
@@ -124,15 +124,15 @@ class DatabaseSource:
 
     def events(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """See ``Source``."""
-        return self._ask(import_module("keyassay.registry.connections").record_events, body)
+        return self._ask(connections.record_events, body)
 
     def messages(self, after: int) -> dict[str, Any]:
         """See ``Source``."""
-        return self._ask(import_module("keyassay.registry.device_messages").pending, after)
+        return self._ask(device_messages.pending, after)
 
     def deliver(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """See ``Source``."""
-        return self._ask(import_module("keyassay.replacement.delivery").deliver, messages)
+        return self._ask(delivery.deliver, messages)
 
     def _ask(self, function: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         try:
