@@ -33,9 +33,12 @@ class Access(StrEnum):
     REGISTER = "register"  # adds certificates
     CHANGE = "change"
     ADMINISTER = "administer"  # accounts, keys, the issuing authority
+    OPEN = "open"  # no signature: whoever asks proves by other means that they may; see ``OPEN_PATHS``
     GATE = "gate"  # the feed of changes, connection events, just-in-time registration
 
 
+#: The only paths that may be called without a signature.
+OPEN_PATHS = frozenset({"/keyassay/v1/claims"})
 #: What each role of an access key may do.
 ROLES: dict[str, frozenset[Access]] = {
     "administrator": frozenset(Access),
@@ -148,6 +151,8 @@ def endpoint(
     """
     if not uri.startswith(OWN_PATHS):
         raise ValueError(f"{uri} does not begin with {OWN_PATHS}")
+    if (access is Access.OPEN) != (uri in OPEN_PATHS):
+        raise ValueError(f"{uri}: access is open where OPEN_PATHS says so, and only there")
 
     def decorate(function: Function) -> Function:
         name = re.sub(r"_?([a-z0-9]+)", lambda found: found[1].capitalize(), getattr(function, "__name__", ""))
@@ -274,7 +279,7 @@ class Operations:
         name = route.operation.name
         if route.call is None:
             raise ServiceError("NotImplementedException", f"The operation {name} is not implemented")
-        if route.access not in ROLES.get(request.role, ()):
+        if route.access is not Access.OPEN and route.access not in ROLES.get(request.role, ()):
             message = f"The access key {request.access_key_id} has the role {request.role}, which may not call {name}"
             raise ServiceError("AccessDeniedException", message)
         params = route.operation.read(match.values, raw_query, headers, body)

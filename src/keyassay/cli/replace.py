@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import click
 
+from keyassay.cli import proofs
 from keyassay.cli.audit import latest_audit
 from keyassay.cli.connection import api_options, ask_own, asking, client
 from keyassay.cli.progress import ProgressBar
@@ -570,3 +571,7 @@ def policy(enable: bool | None, group: str | None, **given: Any) -> int:
     if rows:
         click.echo("\n" + table(("setting", "value"), rows))
     return 0
+
+
+for _one_of_proofs in proofs.COMMANDS:
+    command.add_command(_one_of_proofs)

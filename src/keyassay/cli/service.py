@@ -68,6 +68,10 @@ def worker_options(function: Command) -> Command:
             help="A line for each webhook: its address, a space, its secret (whsec_...).",
         ),
         click.option(
+            "--issuing-hook", default="", metavar="COMMAND", envvar="KEYASSAY_ISSUING_HOOK", show_envvar=True,
+            help="Has replacements' certificates issued elsewhere: a request on its standard input, PEM back.",
+        ),
+        click.option(
             "--crl-hosts", multiple=True, metavar="HOST", envvar="KEYASSAY_CRL_HOSTS", show_envvar=True,
             help="A host that revocation lists named in certificates may be fetched from (may be repeated); "
             "no other is ever asked.",

@@ -74,6 +74,7 @@ class Settings:
         fleet_store: folder for the keys that were compared with each other; None for ``fleet`` beside the SQLite file.
         publish_to: topics and webhooks that messages may go to, with ``ACCOUNT=`` before those of one account.
         webhook_secrets: file with a line for each webhook: its address and its secret.
+        issuing_hook: command that has new certificates of replacements issued by an external authority; empty for none.
         crl_hosts: names and addresses that revocation lists may be fetched from; a private address only if it is here.
         public_url: where devices find lists and answers about what the registry issues; stands in its certificates.
         public_listen: where revocation lists and OCSP, and nothing else, are answered by plain HTTP.
@@ -105,6 +106,7 @@ class Settings:
     fleet_store: Path | None = None
     publish_to: tuple[str, ...] = ()
     webhook_secrets: Path | None = None
+    issuing_hook: str = ""
     crl_hosts: tuple[str, ...] = ()
     public_url: str = ""
     public_listen: tuple[Address, ...] = ()

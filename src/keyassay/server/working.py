@@ -17,8 +17,9 @@ from keyassay.mitigation.worker import MitigationWorker
 from keyassay.registry.connections import Sweeper
 from keyassay.registry.fetching import Fetcher
 from keyassay.registry.registry import Registry
-from keyassay.replacement.worker import ReplacementWorker
 from keyassay.registry.status_lists import Signer
+from keyassay.replacement.issuing import Hook, HookWorker
+from keyassay.replacement.worker import ReplacementWorker
 from keyassay.server.settings import Settings
 
 #: seconds that workers get to end; what they were at is safe in the database
@@ -50,6 +51,7 @@ def workers_of(settings: Settings, registry: Registry, log: Any) -> list[Worker]
     )
     auditors = [AuditWorker(registry, audits, log, number + 1) for number in range(settings.workers)]
     fetchers = [Fetcher(registry, settings.crl_hosts, log)] if settings.crl_hosts else []
+    hooks = [HookWorker(registry, Hook(settings.issuing_hook), log)] if settings.issuing_hook else []
     signer = Signer(registry, settings.crl_hours * 3_600, log)
     return [
         signer,
@@ -57,6 +59,7 @@ def workers_of(settings: Settings, registry: Registry, log: Any) -> list[Worker]
         ReplacementWorker(registry, log),
         Publisher(registry, destinations_of(settings), log),
         Sweeper(registry, log),
+        *hooks,
         *fetchers,
         *auditors,
     ]
