@@ -108,6 +108,7 @@ USED_ONCE = {
         session("pump", place, number * 3, None, seen_at=number * 3.0)
         for number, place in enumerate((HOME, AWAY, HOME, AWAY))
     ],
+    "sessions that gates named again after they had been away": duel(HOME, AWAY, HOME, AWAY, tls_version=""),
     "clocks of gates that differ make turns of a single move": [
         session("pump", HOME, 0, 2, recorded_at=0.0),
         session("pump", AWAY, 1, 3, recorded_at=10.0, gate="two"),

@@ -31,7 +31,7 @@ IDLE = 3_600_000
 #: two certificates that took a client id from each other this often, in turn, within milliseconds, are two devices: one
 #: that tries a new certificate may come back with the old one, but not again and again
 TURNS, WITHIN = 3, 3_600_000
-_TIMES = (_N.started_at, _N.seen_at, _N.ended_at, _N.recorded_at, _N.sent_at)
+_TIMES = (_N.started_at, _N.seen_at, _N.ended_at, _N.recorded_at, _N.sent_at, _N.tls_version)
 _FINDINGS = 250
 _RELATED = 10
 
@@ -41,7 +41,9 @@ def _overlap(rows: Iterable[Row[Any]]) -> tuple[Row[Any], Row[Any]] | None:
     latest: list[tuple[int, Row[Any]]] = []  # the two that lasted longest for certain, of different marks
     for row in rows:
         known = max(row.started_at, row.recorded_at or 0)
-        for end, other in latest:
+        # where nobody told of its beginning it may have been left behind long before
+        is_new = row.tls_version != "" or (row.sent_at or 0) > known
+        for end, other in latest if is_new else ():
             if other.mark != row.mark and min(end, row.ended_at or row.seen_at) - known > HANDOVER:
                 return other, row
         mine = (_alive(row), row)

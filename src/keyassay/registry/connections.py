@@ -268,7 +268,7 @@ def two_places(connection: Connection, account_id: str, certificate_id: str, sin
         certificate_id: of the certificate.
         since: milliseconds since 1970; evidence that was complete before does not count.
     """
-    names = (_N.id, _N.gate, _N.client_id, _N.source, _N.started_at)
+    names = (_N.id, _N.gate, _N.client_id, _N.source, _N.started_at, _N.tls_version)
     query = (
         select(*names, _N.seen_at, _N.ended_at, _N.recorded_at, _N.sent_at)
         .where(

@@ -27,6 +27,7 @@ class Interval:
     Attributes:
         id: of its row in ``connections``.
         gate, client_id, source: as there.
+        tls_version: "" if the gate named the session, and nobody told of its beginning.
         started_at, seen_at, ended_at, recorded_at, sent_at: as there, milliseconds since 1970.
     """
 
@@ -39,6 +40,7 @@ class Interval:
     ended_at: int | None = None
     recorded_at: int | None = None
     sent_at: int | None = None
+    tls_version: str = "-"
 
     @property
     def host(self) -> str:
@@ -124,10 +126,10 @@ def _overlap(known: Sequence[Interval], things: frozenset[str], since: int) -> T
 
 
 def _takeovers(known: Sequence[Interval], since: int) -> TwoPlaces | None:
-    by_client = sorted(known, key=lambda one: one.client_id)  # stable: by start within a client id
+    told = [one for one in known if one.tls_version]  # the others need not have begun when they were named
+    by_client = sorted(told, key=lambda one: one.client_id)  # stable: by start within a client id
     for _, group in groupby(by_client, key=lambda one: one.client_id):
         for chain in _chains(group):
-            # by pairs of consecutive windows of TAKEOVERS steps: places 0 1 0 1
             for begin in range(len(chain) - TAKEOVERS):
                 window = chain[begin : begin + TAKEOVERS + 1]
                 if _alternate(window) and window[1].started_at >= since:
