@@ -10,7 +10,7 @@ from keyassay.lists.recipes.debian_openssl import STATES
 COMPLETE = {
     "rsa-512": STATES,
     "rsa-1024": STATES,
-    "rsa-2048": STATES[:3],
+    "rsa-2048": STATES,
     "ec-secp160r1": STATES,
     "ec-p224": STATES,
     "ec-p256": STATES,
