@@ -274,7 +274,7 @@ def reference(pattern: str, text: str) -> bool:
 
 @given(st.text("a*?b.", max_size=9), st.text("ab.\n", max_size=9))
 def test_wildcards_are_those_of_the_textbook(pattern: str, text: str) -> None:
-    assert (_fits(pattern, "").fullmatch(text) is not None) == reference(pattern, text)
+    assert _fits(pattern, text, "") == reference(pattern, text)
 
 
 def test_hostile_patterns_end() -> None:

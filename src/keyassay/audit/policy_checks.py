@@ -20,8 +20,10 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
+
+from keyassay.registry.authorization import texts
+from keyassay.registry.policy_patterns import pieces, read
 
 BROAD_ACCESS = "ALLOWS_BROAD_ACCESS_TO_IOT_DATA_PLANE_ACTIONS"
 WILDCARDS_IN_DENIAL = "POLICY_CONTAINS_MQTT_WILDCARDS_IN_DENY_STATEMENT"
@@ -70,7 +72,6 @@ _THING_ACTIONS = tuple(
     )
     for action in actions
 )
-_VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _ARN = re.compile(r"arn:([^:]*):iot:([^:]*):([^:]*):(.*)", re.DOTALL)
 _ATTACHED = "iot:connection.thing.isattached"
 
@@ -213,7 +214,7 @@ def misconfigured(document: str) -> list[str]:
 def _has_mqtt_wildcards(pattern: str) -> bool:
     """Whether a pattern of topics has MQTT's wildcards; names of clients may hold the characters."""
     parsed = _ARN.fullmatch(pattern)
-    text = _VARIABLE.sub("", parsed[4] if parsed else pattern)
+    text = "".join(letters for name, letters in pieces(parsed[4] if parsed else pattern) if name is None)
     return ("+" in text or "#" in text) and not text.startswith(("client/", "thing/"))
 
 
@@ -262,16 +263,12 @@ def _statement(given: Mapping[str, Any]) -> _Statement:
     condition = given.get("Condition")
     return _Statement(
         given.get("Effect") == "Allow",
-        tuple(one.lower() for one in _texts(given.get("NotAction" if "NotAction" in given else "Action"))),
+        tuple(one.lower() for one in texts(given.get("NotAction" if "NotAction" in given else "Action"))),
         "NotAction" in given,
-        tuple(_texts(given.get("NotResource" if "NotResource" in given else "Resource"))),
+        tuple(texts(given.get("NotResource" if "NotResource" in given else "Resource"))),
         "NotResource" in given,
         condition if isinstance(condition, dict) else {},
     )
-
-
-def _texts(value: Any) -> list[str]:
-    return [str(one) for one in value] if isinstance(value, list) else [str(value)] if value is not None else []
 
 
 def _places(statements: _Statements) -> list[str]:
@@ -299,7 +296,7 @@ def _permitted(statements: _Statements, question: _Question) -> bool:
     for statement in statements.about(question.action):
         if statement.allows and allowed:
             continue
-        matches = any(_fits(pattern, question.client_id).fullmatch(question.arn) for pattern in statement.resources)
+        matches = any(_fits(pattern, question.arn, question.client_id) for pattern in statement.resources)
         if matches == statement.except_resources:
             continue
         holds = True if statement.condition == question.condition else _holds(statement.condition, question.attached)
@@ -311,7 +308,7 @@ def _permitted(statements: _Statements, question: _Question) -> bool:
 
 
 def _covers(statement: _Statement, action: str) -> bool:
-    matches = any(_fits(pattern, "").fullmatch(action) for pattern in statement.actions)
+    matches = any(_fits(pattern, action, "") for pattern in statement.actions)
     return matches != statement.except_actions
 
 
@@ -323,7 +320,7 @@ def _holds(condition: Mapping[str, Any], attached: bool) -> bool | None:
             plain = operator.lower().rpartition(":")[2].removesuffix("ifexists")
             if key.lower() != _ATTACHED or plain not in ("bool", "stringequals", "stringequalsignorecase"):
                 known = None
-            elif str(attached).lower() not in [one.lower() for one in _texts(values)]:
+            elif str(attached).lower() not in [one.lower() for one in texts(values)]:
                 return False
     return known
 
@@ -335,37 +332,18 @@ def _stand_in(variable: str) -> str:
 
 def _concrete(text: str) -> str:
     """One of the texts that a pattern covers."""
-    return "".join(piece if literal else re.sub(r"[*?]", "w", piece) for literal, piece in _pieces(text))
+    return "".join(
+        re.sub(r"[*?]", "w", letters) if name is None else name if name in ("*", "?", "$") else _stand_in(name)
+        for name, letters in pieces(text)
+    )
 
 
-def _pieces(pattern: str) -> Iterator[tuple[bool, str]]:
-    """Parts of a pattern with variables filled in: (whether it is literal, text)."""
-    start = 0
-    for found in _VARIABLE.finditer(pattern):
-        yield False, pattern[start : found.start()]
-        name = found[1]
-        yield True, name if name in ("*", "?", "$") else _stand_in(name)
-        start = found.end()
-    yield False, pattern[start:]
-
-
-@lru_cache(maxsize=4096)
-def _fits(pattern: str, client_id: str) -> re.Pattern[str]:
-    """A pattern as an expression in time linear in both texts: each piece is found at the first place where it fits."""
+def _fits(pattern: str, text: str, client_id: str) -> bool:
+    """Whether a pattern covers a text, with stand-ins for all variables but the client id."""
     own = _stand_in("iot:ClientId")
-    # pieces between two stars
-    runs = [""]
-    for literal, piece in _pieces(pattern):
-        if literal:
-            runs[-1] += re.escape(client_id if client_id and piece == own else piece)
-            continue
-        first, *others = (
-            "".join("." if character == "?" else re.escape(character) for character in part)
-            for part in piece.split("*")
-        )
-        runs[-1] += first
-        runs += others
-    if len(runs) == 1:
-        return re.compile(runs[0], re.DOTALL)
-    middle = "".join(f"(?>.*?{run})" for run in runs[1:-1] if run)
-    return re.compile(f"{runs[0]}{middle}.*{runs[-1]}", re.DOTALL)
+
+    def value(name: str) -> str:
+        stand_in = _stand_in(name)
+        return client_id if client_id and stand_in == own else stand_in
+
+    return read(pattern).matches(text, value) is True

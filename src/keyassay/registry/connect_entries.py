@@ -171,13 +171,21 @@ def _unclear(client_id: str, decision: Decision) -> str:
 
 def _others_of(holder: Holder) -> _Others:
     exclusive = next((one for one in holder.attachments if one.exclusive), None)
-    policies = tuple(one for one in holder.applying("") if one.about_connect)
-    used = {name for one in policies for name in one.variables}
-    about_certificate = any(name.startswith((CERTIFICATE, "iot:certificateid")) for name in used)
-    about_thing = exclusive is not None and any(name.startswith(THING) for name in used)
-    if about_certificate or about_thing:
+    policies = holder.applying("")
+    about_certificate, about_thing = _depends_on(policies)
+    if about_certificate or (about_thing and exclusive is not None):
         return _others(policies, holder, exclusive)
     return _shared_others(holder.place, policies)
+
+
+@lru_cache(maxsize=4096)
+def _depends_on(policies: tuple[Policy, ...]) -> tuple[bool, bool]:
+    """Whether policies ask for something of the certificate, and of its thing."""
+    used = {name for one in policies for name in one.variables}
+    return (
+        any(name.startswith((CERTIFICATE, "iot:certificateid")) for name in used),
+        any(name.startswith(THING) for name in used),
+    )
 
 
 @lru_cache(maxsize=4096)

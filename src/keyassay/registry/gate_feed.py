@@ -23,7 +23,7 @@ from keyassay.storage.database import Actor, rows_in_chunks
 from keyassay.storage.paging import BadTokenError
 
 #: changes that are looked at for one answer, and certificates beyond those that they name
-ROWS, PIECE = 1000, 2000
+ROWS, PIECE = 1000, 1000
 #: rows of a page of a snapshot
 PAGE = 1000
 #: seconds between two looks for something new

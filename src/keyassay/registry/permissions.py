@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from keyassay.registry import authorization, certificates, policies
 from keyassay.registry.authorization import Context, Outcome, Policy
 from keyassay.registry.connect_holders import holders
+from keyassay.registry.errors import InvalidError
 from keyassay.registry.policy_variables import certificate_values, connection_context
 from keyassay.registry.registry import Registry
 from keyassay.storage.database import Actor
 
 ACTIONS = {"CONNECT": "iot:Connect", "PUBLISH": "iot:Publish", "SUBSCRIBE": "iot:Subscribe", "RECEIVE": "iot:Receive"}
+
+#: resources of all questions together, and characters of one
+MOST_RESOURCES, LONGEST_RESOURCE = 100, 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,11 @@ def judged(
 
     Raises:
         NotFoundError: no such certificate or policy.
-        InvalidError: no ARN of a certificate of the account.
+        InvalidError: no ARN of a certificate of the account; too many or too long resources.
     """
+    resources = [one for _, some in questions for one in some]
+    if len(resources) > MOST_RESOURCES or any(len(one) > LONGEST_RESOURCE for one in resources):
+        raise InvalidError(f"at most {MOST_RESOURCES} resources of at most {LONGEST_RESOURCE} characters can be named")
     certificate_id = certificates.check_id(registry.resource(actor, principal_arn, "cert"))
     with registry.database.read() as connection:
         row = certificates.find(connection, actor.account_id, certificate_id)
@@ -82,7 +89,7 @@ def judged(
     for name in skip:
         applying.pop(policies.version(registry, actor, name).name, None)
     context = connection_context(client_id, certificate_id, certificate_values(row["der"]), thing)
-    return [_answer(action, tuple(resources), applying, context) for action, resources in questions]
+    return [_answer(action, tuple(some), applying, context) for action, some in questions]
 
 
 def _answer(action: str, resources: tuple[str, ...], applying: Mapping[str, Policy], context: Context) -> Tested:

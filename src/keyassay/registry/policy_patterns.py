@@ -197,11 +197,13 @@ def _find(run: Sequence[Token], text: str, at: int) -> int:
     if len(run) == 1 and isinstance(run[0], str):
         found = text.find(run[0], at)
         return -1 if found < 0 else found + len(run[0])
-    for start in range(at, len(text) + 1):
-        end = _run_at(run, text, start)
-        if end >= 0:
-            return end
-    return -1
+    match = _expression(tuple(run)).search(text, at)
+    return -1 if match is None else match.end()
+
+
+@lru_cache(maxsize=4096)
+def _expression(run: tuple[Token, ...]) -> re.Pattern[str]:
+    return re.compile("".join(re.escape(one) if isinstance(one, str) else "." for one in run), re.DOTALL)
 
 
 def after(tokens: Sequence[Token], beginning: str) -> set[tuple[Token, ...]]:
