@@ -9,6 +9,7 @@ with running_gate(registry) as gate:
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import socket
@@ -16,6 +17,7 @@ import ssl
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -188,8 +190,13 @@ def start_session(
     try:
         client.connect("localhost", port, keepalive)
     except (ssl.SSLError, OSError) as error:  # TLS 1.2 refuses in the handshake
-        session.reason = error
+        session.reason = str(error)
         session.ended.set()
+        error.__traceback__ = None
+        with warnings.catch_warnings():  # paho forgets to close the socket
+            warnings.simplefilter("ignore", ResourceWarning)
+            del client
+            gc.collect()
         return session
     client.loop_start()
     deadline = time.monotonic() + wait

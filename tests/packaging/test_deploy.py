@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from keyassay.cli.gate import run as gate_run
 from keyassay.cli.serve import command
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 OPTIONS = {name for parameter in command.params for name in parameter.opts}
 
 
-def test_the_unit_is_one_and_well_locked_up(tmp_path: Path) -> None:
-    text = (DEPLOY / "keyassay.service").read_text()
-    unit = tmp_path / "keyassay.service"
+@pytest.mark.parametrize("name", ["keyassay.service", "keyassay-gate.service"])
+def test_the_unit_is_one_and_well_locked_up(tmp_path: Path, name: str) -> None:
+    text = (DEPLOY / name).read_text()
+    unit = tmp_path / name
     unit.write_text(text.replace("/opt/keyassay/bin/keyassay", sys.executable))
     checked = subprocess.run(["systemd-analyze", "verify", unit], check=False, capture_output=True, text=True)
     assert (checked.returncode, checked.stderr) == (0, "")
@@ -41,10 +43,11 @@ def test_the_image() -> None:
     assert not re.search(r"(SECRET|PASSWORD)\S*=\S", "\n".join(instructions))
 
 
-@pytest.mark.parametrize("name", ["keyassay.service", "Dockerfile"])
+@pytest.mark.parametrize("name", ["keyassay.service", "keyassay-gate.service", "Dockerfile"])
 def test_what_they_name_exists(name: str) -> None:
     text = (DEPLOY / name).read_text()
-    known = {parameter.envvar for parameter in command.params if isinstance(parameter.envvar, str)}
+    parameters = [*command.params, *gate_run.params]
+    known = {parameter.envvar for parameter in parameters if isinstance(parameter.envvar, str)}
     known |= {"KEYASSAY_ACCOUNT_ID", "KEYASSAY_ACCESS_KEY_ID", "KEYASSAY_SECRET_ACCESS_KEY"}
     assert set(re.findall(r"KEYASSAY_[A-Z_]+", text)) <= known
     used = set(

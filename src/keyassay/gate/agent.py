@@ -66,9 +66,11 @@ class Agent:
         self.runtime = Runtime(settings.runtime_socket, settings.master_socket)
         self.maps = Maps(settings, self.runtime, after_step)
         self.queue = EventQueue()
+        # the registry has to be heard of before the gate calls itself stale
+        self._wait = min(_WAIT, settings.stale_after / 4) if settings.stale_after else _WAIT
         self._stop = threading.Event()
         self._started = int(time.time() * 1000)
-        self._answered = 0.0  # monotonic: when the registry last answered
+        self._touched = 0.0  # monotonic: when the maps were last told that the registry answers
         self._contact = time.time()
         self._repair = True  # HAProxy may have anything
         self._authorities_due = True
@@ -97,7 +99,7 @@ class Agent:
         pause = 0.1
         while not self._stop.is_set():
             try:
-                self.step(_WAIT)
+                self.step(self._wait)
                 pause = 0.1
             except SourceError as error:
                 self._say("registry", "the registry does not answer; the last known state stays", error)
@@ -147,9 +149,9 @@ class Agent:
     def _contacted(self) -> None:
         now = time.monotonic()
         self._contact = time.time()
-        if now - self._answered > 1.0:
+        if now - self._touched > 1.0:
+            self._touched = now
             self.maps.touch()
-        self._answered = now
 
     def _carry_out(self, answer: dict[str, Any]) -> bool:
         """Do what an answer says, in the order that never lets in too much.
@@ -213,7 +215,7 @@ class Agent:
         have = path.read_text()
         if not pem:
             pem = have if is_nobody(have) else nobody()
-        if have == pem:
+        if have == pem and self.runtime.authorities_held(path) == pem.count("-----BEGIN"):
             self._authorities_due = False
             return
         write_atomically(path, pem)
@@ -277,20 +279,26 @@ class Agent:
     # what was seen
 
     def _follow_events(self) -> None:
-        first = True
+        worker = ""
         while not self._stop.is_set():
             with self._trouble("haproxy", "HAProxy's events cannot be followed"):
-                if not first:
-                    self._repair = True  # a restart or a reload: a new worker with maps from the files
-                first = False
+                before, worker = worker, self.runtime.worker()
+                fresh = before not in ("", worker)
+                if fresh:  # a restart or a reload: maps from the files, and a ring that nobody has read
+                    self._repair = True
                 lines = Lines()
-                for part in self.runtime.events():
+                asked = time.monotonic()
+                for part in self.runtime.events(all_of_them=fresh):
                     if self._stop.is_set():
                         return
                     for line in lines.feed(part):
                         event = parse(line)
                         if event is not None:
                             self.queue.put(event)
+                    if time.monotonic() - asked >= 1.0:
+                        asked = time.monotonic()
+                        if self.runtime.worker() != worker:  # after a reload the old worker keeps this connection
+                            break
             self._stop.wait(0.2)
 
     def _tell(self) -> None:

@@ -209,7 +209,7 @@ backend st_conns
     tcp-request content reject if !{{ var(txn.state) -m found }}
 
     # is what the gate knows fresh? (HAProxy keeps only maps that a rule names)
-    tcp-request content set-var(txn.synced) str(synced),map_str_int({maps["sync"]},0)
+    tcp-request content set-var(txn.synced) str(synced),map_str({maps["sync"]},0),add(0)
 {stale}
     # the MQTT CONNECT packet
     tcp-request content set-var(txn.cid) {connect} if {mqtt}
@@ -219,6 +219,7 @@ backend st_conns
     tcp-request content set-var-fmt(txn.row) "%[var(txn.fp)]@%[src]:%[src_port]/%[var(txn.id)]"
     tcp-request content track-sc0 var(txn.row) table st_conns
     tcp-request content set-var(txn.verdict) str(client-id) if {mqtt}
+    tcp-request content reject if {mqtt} !{{ var(txn.cid) -m found }}
     tcp-request content reject if {mqtt} {{ var(txn.cid),length eq 0 }}
     tcp-request content reject if {mqtt} {{ var(txn.cid),length gt {LONGEST_CLIENT_ID} }}
     tcp-request content reject if {mqtt} {{ var(txn.cid),hex,lower -m reg {_REFUSED_BYTES} }}

@@ -233,8 +233,23 @@ class Runtime:
             raise HaproxyError("HAProxy has no master socket", "start it with -S, or reload it yourself")
         self.ask("reload", path=self._master)
 
-    def events(self) -> Iterator[bytes]:
+    def worker(self) -> str:
+        """The process id of the worker that answers now: another one after a reload or a restart."""
+        found = re.search(r"^Pid: (\d+)$", self.ask("show info"), re.MULTILINE)
+        if found is None:
+            raise HaproxyError("HAProxy does not tell its process id")
+        return found[1]
+
+    def authorities_held(self, file: Path) -> int:
+        """How many certificates HAProxy has from a file of authorities."""
+        found = re.search(rf"^{re.escape(str(file))} - (\d+) cert", self.ask("show ssl ca-file"), re.MULTILINE)
+        return int(found[1]) if found else 0
+
+    def events(self, *, all_of_them: bool = False) -> Iterator[bytes]:
         """Follow the ring: its lines in pieces as they come, b"" once a second without any; ends with the worker.
+
+        Args:
+            all_of_them: begin with what the ring has already.
 
         Raises:
             HaproxyError: nobody answers.
@@ -243,7 +258,7 @@ class Runtime:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(_TIMEOUT)
                 connection.connect(str(self._path))
-                connection.sendall(b"show events gate -w -n\n")
+                connection.sendall(b"show events gate -w\n" if all_of_them else b"show events gate -w -n\n")
                 connection.settimeout(1.0)
                 while True:
                     try:
