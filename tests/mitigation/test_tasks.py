@@ -26,6 +26,7 @@ from keyassay.registry import (
 )
 from keyassay.registry.errors import InvalidError, NotFoundError, TaskExistsError
 from keyassay.registry.registry import Registry
+from keyassay.storage.database import Transaction
 from mitigation_tasks import PARAMS, ROLE, counts, register, run, status_of, statuses, work
 from two_accounts import A, B, Rows
 
@@ -164,6 +165,82 @@ def test_a_step_that_fails_half_way_leaves_nothing(fleet: Registry) -> None:
     row = run(fleet, {"auditTaskId": audit(fleet, [found])}, {DEVICE_KEYS: ["quarantine"]})
     assert counts(row) == {"total": 1, "failed": 1}
     assert memberships.things_in(fleet, A, "quarantine").rows == []
+
+
+def test_large_findings_are_dealt_with_in_short_transactions(
+    fleet: Registry, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "_PIECE", 2)
+    monkeypatch.setattr(steps, "_THINGS", 3)
+    thing_groups.create(fleet, A, "quarantine")
+    ids = register(fleet, 6)
+    for number in range(11):
+        things.create(fleet, A, f"thing-{number:02}")
+        principals.attach(fleet, A, f"thing-{number:02}", fleet.arn(A.account_id, f"cert/{ids[0]}"))
+    above = Found(
+        INTERMEDIATES,
+        {"issuerCertificateIdentifier": {"issuerId": "i", "issuerCertificateSerialNumber": "1"}},
+        related=[
+            {"resourceType": "DEVICE_CERTIFICATE", "resourceIdentifier": {"deviceCertificateId": one}}
+            for one in ids[:5]
+        ],
+    )
+    found = [device(ids[5]), device(ids[0]), above]
+    sizes: list[int] = []
+    write = Transaction.write_changes
+
+    def watched(transaction: Transaction) -> None:
+        sizes.append(len(transaction._recorded))
+        write(transaction)
+
+    monkeypatch.setattr(Transaction, "write_changes", watched)
+    mapping = {DEVICE_KEYS: ["quarantine"], INTERMEDIATES: ["deactivate"]}
+    row = run(fleet, {"auditTaskId": audit(fleet, found)}, mapping)
+    assert (row["status"], counts(row), counts(row, INTERMEDIATES)) == (
+        "COMPLETED",
+        {"total": 2, "succeeded": 2},
+        {"total": 1, "succeeded": 1},
+    )
+    assert [status_of(fleet, one) for one in ids] == ["INACTIVE"] * 5 + ["ACTIVE"]
+    assert len(memberships.things_in(fleet, A, "quarantine").rows) == 11
+    assert statuses(fleet, found[1].id) == ["COMPLETED"]
+    assert max(sizes) == 3
+    made = [one for one in rows.all("changes") if one["actor"] == "worker:mitigation"]
+    assert len(made) == 11 + 5 + 1
+    assert {one["request_id"] for one in made} == {"task"}
+
+
+def test_a_cancelled_task_does_no_more_pieces(fleet: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "_THINGS", 3)
+    thing_groups.create(fleet, A, "quarantine")
+    (weak,) = register(fleet)
+    for number in range(11):
+        things.create(fleet, A, f"thing-{number:02}")
+        principals.attach(fleet, A, f"thing-{number:02}", fleet.arn(A.account_id, f"cert/{weak}"))
+    add = memberships.add_to_groups
+
+    def cancelling(*given: Any, **more: Any) -> Any:
+        done = add(*given, **more)
+        cancel.append(1)
+        return done
+
+    cancel: list[int] = []
+    monkeypatch.setattr(memberships, "add_to_groups", cancelling)
+    real = steps.do_ahead
+
+    def ahead(registry: Registry, step: Any, transactions: Any) -> bool:
+        def watched() -> Any:
+            if len(cancel) == 2:
+                tasks.cancel(registry, A, "task")
+                cancel.append(1)
+            return transactions()
+
+        return real(registry, step, watched)
+
+    monkeypatch.setattr(steps, "do_ahead", ahead)
+    row = run(fleet, {"auditTaskId": audit(fleet, [device(weak)])}, {DEVICE_KEYS: ["quarantine"]})
+    assert row["status"] == "CANCELED"
+    assert len(memberships.things_in(fleet, A, "quarantine").rows) == 6
 
 
 def test_suppressed_filtered_and_other_findings_are_left_alone(fleet: Registry) -> None:

@@ -7,20 +7,21 @@ stays. Whatever a step did, it can be done again without harm.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from keyassay.audit.findings import RELATED_IN_FINDING
 from keyassay.mitigation.actions import ActionType
 from keyassay.mitigation.plan import Step
-from keyassay.registry import authorities, certificates, documents, errors, memberships, policies, principals
+from keyassay.registry import authorities, certificates, documents, errors, memberships, policies
 from keyassay.registry.errors import InvalidError, NotFoundError, RegistryError
 from keyassay.registry.lifecycle import Status
 from keyassay.registry.registry import Registry
 from keyassay.storage import outbox, schema
-from keyassay.storage.database import Transaction
+from keyassay.storage.database import Transaction, rows_in_chunks
 
 OPERATION = "StartAuditMitigationActionsTask"
 
@@ -37,6 +38,9 @@ _CODES: tuple[tuple[type[RegistryError], str], ...] = (
 )
 NOT_DELIVERED = "NOT_DELIVERED"
 INTERNAL = "INTERNAL_FAILURE"
+
+#: certificates and things that one transaction deals with: some 20 ms
+_PIECE, _THINGS = 25, 100
 
 _F = schema.audit_findings.c
 _R = schema.audit_related.c
@@ -61,7 +65,7 @@ def carry_out(registry: Registry, transaction: Transaction, task_id: str, step: 
     """
     match step.action.type:
         case ActionType.UPDATE_DEVICE_CERTIFICATE:
-            _for_each(transaction, step, lambda one: _deactivate(transaction, one))
+            _for_each(transaction, step, lambda one: _deactivate(transaction, one), _inactive(transaction, step))
         case ActionType.ADD_THINGS_TO_THING_GROUP:
             _for_each(transaction, step, lambda one: _add_things(registry, transaction, step, one))
         case ActionType.PUBLISH_FINDING_TO_SNS:
@@ -74,12 +78,106 @@ def carry_out(registry: Registry, transaction: Transaction, task_id: str, step: 
     return True
 
 
-def _for_each(transaction: Transaction, step: Step, do: Callable[[str], None]) -> None:
+def is_large(connection: Connection, account_id: str, step: Step) -> bool:
+    """Whether a step would take long in one transaction: ``do_ahead`` first."""
+    certificate_ids = step.finding.certificates
+    match step.action.type:
+        case ActionType.UPDATE_DEVICE_CERTIFICATE:
+            return len(certificate_ids) > _PIECE
+        case ActionType.ADD_THINGS_TO_THING_GROUP:
+            groups = step.action.settings["thingGroupNames"]
+            return len(certificate_ids) > _PIECE or any(
+                len(_outside(connection, account_id, one, groups, _THINGS + 1)) > _THINGS for one in certificate_ids
+            )
+        case _:
+            return False
+
+
+def do_ahead(registry: Registry, step: Step, transactions: Callable[[], AbstractContextManager[Transaction]]) -> bool:
+    """Do a large step in pieces, each in a transaction of its own, so that other writers come between.
+
+    ``carry_out`` finds nothing left to do then.
+
+    Args:
+        registry: where.
+        step: what to do.
+        transactions: begins one, of the account.
+
+    Returns:
+        False if something was in the way (``carry_out`` says what), or the step is none of these.
+    """
+    certificate_ids = step.finding.certificates
+    if step.action.type is ActionType.UPDATE_DEVICE_CERTIFICATE:
+        whole = True
+        for some in rows_in_chunks(certificate_ids, _PIECE):
+            with transactions() as transaction:
+                for one in some:
+                    try:
+                        with transaction.attempt():
+                            _deactivate(transaction, one)
+                    except RegistryError:
+                        whole = False
+        return whole
+    if step.action.type is not ActionType.ADD_THINGS_TO_THING_GROUP:
+        return False
+    groups = step.action.settings["thingGroupNames"]
+    for one in certificate_ids:
+        while True:
+            with transactions() as transaction:
+                names = _outside(transaction.connection, transaction.account_id, one, groups, _THINGS)
+                try:
+                    with transaction.attempt():
+                        memberships.add_to_groups(registry, transaction, names, groups, operation=OPERATION)
+                except RegistryError:
+                    return False
+            if len(names) < _THINGS:
+                break
+    return True
+
+
+def _outside(
+    connection: Connection, account_id: str, certificate_id: str, groups: Sequence[str], most: int | None = None
+) -> list[str]:
+    """Things of a certificate that are not in all of some groups."""
+    held, members = schema.thing_principals.c, schema.thing_group_members.c
+    count = (
+        select(func.count())
+        .where(
+            members.account_id == account_id,
+            members.thing_name == held.thing_name,
+            members.group_name.in_(sorted(set(groups))),
+        )
+        .scalar_subquery()
+    )
+    its = (held.account_id == account_id) & (held.certificate_id == certificate_id)
+    query = select(held.thing_name).where(its, count < len(set(groups))).order_by(held.thing_name).limit(most)
+    return list(connection.execute(query).scalars())
+
+
+def _inactive(transaction: Transaction, step: Step) -> frozenset[str]:
+    """Certificates of a finding about which nothing has to be done: revoked ones may connect even less."""
+    columns = schema.certificates.c
+    found: set[str] = set()
+    for some in rows_in_chunks(step.finding.certificates):
+        query = select(columns.id).where(
+            columns.account_id == transaction.account_id,
+            columns.id.in_(some),
+            columns.status.in_([Status.INACTIVE.value, Status.REVOKED.value]),
+        )
+        found.update(transaction.execute(query).scalars())
+    return frozenset(found)
+
+
+def _for_each(
+    transaction: Transaction, step: Step, do: Callable[[str], None], done: frozenset[str] = frozenset()
+) -> None:
     """Do something about each certificate of a finding: all of them, also if one cannot be helped."""
     if not step.finding.certificates:
         raise NotFoundError("the finding names no device certificate")
     problem: RegistryError | None = None
     for certificate_id in step.finding.certificates:
+        if certificate_id in done:
+            continue
         try:
             with transaction.attempt():
                 do(certificate_id)
@@ -134,7 +232,7 @@ def _add_things(registry: Registry, transaction: Transaction, step: Step, certif
     memberships.add_to_groups(
         registry,
         transaction,
-        principals.things_of(transaction.connection, transaction.account_id, certificate_id),
+        _outside(transaction.connection, transaction.account_id, certificate_id, settings["thingGroupNames"]),
         settings["thingGroupNames"],
         override_dynamic_groups=bool(settings.get("overrideDynamicGroups")),
         operation=OPERATION,

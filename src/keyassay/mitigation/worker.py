@@ -11,19 +11,20 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, delete, select
 
-from keyassay.mitigation import execution
+from keyassay.mitigation import execution, steps
 from keyassay.mitigation.plan import Planned, plan
 from keyassay.mitigation.selection import Target
 from keyassay.mitigation.tasks import Progress, TaskStatus, definitions_of, find, save
 from keyassay.registry.errors import NotFoundError
 from keyassay.registry.registry import Registry
 from keyassay.storage import leases, schema
-from keyassay.storage.database import Actor, BusyError
+from keyassay.storage.database import Actor, BusyError, Transaction
 
 _T = schema.mitigation_tasks.c
 _E = schema.mitigation_executions.c
@@ -41,6 +42,14 @@ BATCH = 100
 #: how long ended tasks are kept, days, and seconds between looks for older ones
 RETENTION_DAYS = 90
 SWEEP = 3_600.0
+
+
+class _EndedError(Exception):
+    """The task was cancelled meanwhile."""
+
+
+def _is_large(connection: Connection, account_id: str, planned: Planned) -> bool:
+    return not planned.skipped and any(steps.is_large(connection, account_id, step) for step in planned.steps)
 
 
 class MitigationWorker:
@@ -132,6 +141,7 @@ class MitigationWorker:
         # one more than a batch was read if there are more than a batch
         last = len(found) <= BATCH
         while True:
+            self._do_ahead(lease, account_id, task_id, todo)
             begun = self._checkpoint(lease, account_id, task_id, todo, target, totals, last=last)
             if begun is None:
                 return False
@@ -140,6 +150,28 @@ class MitigationWorker:
                 return not last
             if time.monotonic() > until or (stop is not None and stop.is_set()):
                 return True
+
+    def _do_ahead(self, lease: leases.Lease, account_id: str, task_id: str, todo: Sequence[Planned]) -> None:
+        """Do the first finding's steps in pieces if they are large; the checkpoint only notes it then."""
+        if not todo:
+            return
+        with self._registry.database.read() as connection:
+            if not _is_large(connection, account_id, todo[0]):
+                return
+
+        @contextmanager
+        def transactions() -> Iterator[Transaction]:
+            actor = Actor(account_id, "worker:mitigation", self._machine, task_id)
+            with self._registry.database.write(actor) as transaction:
+                leases.check(transaction, lease)
+                if find(transaction.connection, account_id, task_id)["status"] != TaskStatus.IN_PROGRESS:
+                    raise _EndedError
+                yield transaction
+
+        with suppress(_EndedError):
+            for step in todo[0].steps:
+                if not steps.do_ahead(self._registry, step, transactions):
+                    return
 
     def _checkpoint(
         self,
@@ -164,6 +196,8 @@ class MitigationWorker:
             until = time.monotonic() + CHECKPOINT
             begun = 0
             for planned in todo:
+                if begun and _is_large(transaction.connection, account_id, planned):
+                    break  # its pieces come first
                 outcome = execution.begin(self._registry, transaction, task_id, planned)
                 if outcome is None:
                     progress.waiting += 1
