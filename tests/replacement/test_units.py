@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 import replacing
-from keyassay.registry import certificates, memberships, policies, principals, thing_groups, things
+from keyassay.registry import alerts, certificates, connections, memberships, policies, principals, thing_groups, things
 from keyassay.registry.registry import Registry
 from keyassay.replacement import campaigns, units
 from keyassay.replacement.states import State
 from keyassay.replacement.units import UnitStateError
+from keyassay.storage import schema
 from replacing import connect, issue, old_device, start, status_of, steps, unit, work
 from two_accounts import A, Rows
 
@@ -242,6 +244,42 @@ def test_a_fall_back_is_noticed_and_revocation_waits(registry: Registry, rows: R
     work(registry, doing)
     assert status_of(registry, old) == "REVOKED"
     assert steps(registry, replacement_id, "pump-1")[7:9] == ["FELL_BACK", "CAME_BACK"]
+
+
+def _at_two_places(registry: Registry, certificate_id: str, *clients: str) -> None:
+    """Two sessions that both send after the server knew of both, as gates tell it, and the gate's alert."""
+    for number, client in enumerate(clients):
+        interval = connect(registry, certificate_id, client)
+        columns = schema.connections.c
+        with registry.database.write(A) as transaction:
+            values = {"source": f"192.0.2.{number}:1", "recorded_at": transaction.now, "sent_at": transaction.now + 20}
+            transaction.execute(update(schema.connections).where(columns.id == interval).values(values))
+    with registry.database.write(A) as transaction:
+        told = connections.two_places(transaction.connection, A.account_id, certificate_id, 0)
+        assert told is not None
+        alerts.raise_alert(
+            transaction, connections.TWO_PLACES, "today", certificate_id=certificate_id, details=told.as_json()
+        )
+
+
+def test_a_key_at_two_places_halts_its_thing(registry: Registry, rows: Rows) -> None:
+    shared, other = old_device(registry, "a", "b"), old_device(registry, "c")
+    replacement_id = start(registry, shared, other)
+    doing = replacing.worker(registry)
+    work(registry, doing)
+    _at_two_places(registry, shared, "a", "somewhere else")
+    work(registry, doing)
+    assert replacing.states(registry, replacement_id) == {"a": "HALTED", "b": "PLANNED", "c": "PLANNED"}
+    (alert,) = rows.all("alerts", kind="replacement-halted")
+    assert alert["details"]["sources"] == ["192.0.2.0", "192.0.2.1"]
+    assert alert["thing_name"] == "a"
+    # what an operator has looked at does not halt it again
+    campaigns.retry(registry, A, replacement_id, "a", afresh=True)
+    with registry.database.write(A) as transaction:
+        past = update(schema.connections).values(sent_at=transaction.now - 1_000)
+        transaction.execute(past)
+    work(registry, doing)
+    assert unit(registry, replacement_id, "a").state is State.PLANNED
 
 
 def test_clocks_of_gates_do_not_matter(registry: Registry) -> None:

@@ -137,12 +137,12 @@ def record(transaction: Transaction, waiting: Sequence[Unit]) -> int:
 
 def _again(connection: Connection, account_id: str, waiting: Sequence[Unit]) -> list[Unit]:
     """The units as they are now, those that still wait."""
-    found = []
-    for unit in waiting:
-        now = units.find(connection, account_id, *unit.key)
-        if now.state in (State.ATTACHED, State.DELIVERED) and now.new_certificate_id == unit.new_certificate_id:
-            found.append(now)
-    return found
+    new = {one.key: one.new_certificate_id for one in waiting}
+    return [
+        one
+        for one in units.again(connection, account_id, waiting)
+        if one.state in (State.ATTACHED, State.DELIVERED) and one.new_certificate_id == new[one.key]
+    ]
 
 
 def _sessions(connection: Connection, account_id: str, certificates: Sequence[str]) -> dict[str, Session]:

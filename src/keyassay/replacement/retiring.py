@@ -6,14 +6,13 @@ does a thing that is no unit at all. Its status changes once; its units follow i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, exists, select, update
+from sqlalchemy import Connection, Select, and_, delete, exists, select, tuple_
 from sqlalchemy.sql.elements import ColumnElement
 
-from keyassay.registry import alerts, certificates
-from keyassay.registry.errors import NotFoundError
+from keyassay.registry import certificates
 from keyassay.registry.lifecycle import Status as CertificateStatus
 from keyassay.replacement import units
 from keyassay.replacement.states import State, Status
@@ -22,21 +21,15 @@ from keyassay.storage import schema
 from keyassay.storage.database import Transaction
 
 _C = schema.certificates.c
-_N = schema.connections.c
 _P = schema.thing_principals.c
-_F = schema.refusals.c
-_R = schema.replacements.c
 _U = schema.replacement_units.c
 _OTHER = schema.replacement_units.alias("other")
 _ITS = schema.replacements.alias("its")
 
 #: states of units whose device was proven
 PROVEN = (State.CONNECTED, State.OLD_INACTIVE, State.OLD_REVOKED, State.DETACHED)
-#: units that one transaction moves
-AT_ONCE = 50
-_HOUR = 3_600_000
-#: what a gate says of an attempt with a certificate that is not ACTIVE
-_REFUSED = "inactive"
+#: units, and old certificates, that one transaction moves
+AT_ONCE = 25
 
 
 def _among(states: Iterable[State]) -> ColumnElement[bool]:
@@ -66,136 +59,59 @@ def _thing_outside() -> ColumnElement[bool]:
     return exists().where(_P.account_id == _U.account_id, _P.certificate_id == _U.old_certificate_id, ~covered)
 
 
-def ready_to_deactivate(connection: Connection, account_id: str, replacement_id: str, size: int) -> list[str]:
+def _old_of(account_id: str, replacement_id: str, *conditions: ColumnElement[bool]) -> Select[Any]:
+    """Old certificates of units of a replacement."""
+    its = (_U.account_id == account_id) & (_U.replacement_id == replacement_id)
+    return select(_U.old_certificate_id).distinct().where(its, *conditions)
+
+
+def ready_to_deactivate(account_id: str, replacement_id: str) -> Select[Any]:
     """Old certificates of a replacement all of whose things were seen with new certificates."""
-    query = (
-        select(_U.old_certificate_id)
-        .distinct()
-        .where(
-            _U.account_id == account_id,
-            _U.replacement_id == replacement_id,
-            _U.state == State.CONNECTED.value,
-            ~_held_up(PROVEN),
-            ~_thing_outside(),
-        )
-    )
-    return list(connection.execute(query.limit(size)).scalars())
+    return _old_of(account_id, replacement_id, _U.state == State.CONNECTED.value, ~_held_up(PROVEN), ~_thing_outside())
 
 
-def ready_to_revoke(connection: Connection, account_id: str, replacement_id: str, before: int, size: int) -> list[str]:
+def ready_to_revoke(account_id: str, replacement_id: str, before: int) -> Select[Any]:
     """Old certificates all of whose units have been OLD_INACTIVE since before a time, without a problem."""
     fresh = exists().where(
         _others(),
         _OTHER.c.state == State.OLD_INACTIVE.value,
         (_OTHER.c.state_at > before) | _OTHER.c.problem.is_not(None),
     )
-    query = (
-        select(_U.old_certificate_id)
-        .distinct()
-        .where(
-            _U.account_id == account_id,
-            _U.replacement_id == replacement_id,
-            _U.state == State.OLD_INACTIVE.value,
-            _U.state_at <= before,
-            ~_held_up((State.OLD_INACTIVE, State.OLD_REVOKED, State.DETACHED)),
-            ~fresh,
-        )
-    )
-    return list(connection.execute(query.limit(size)).scalars())
+    inactive = (_U.state == State.OLD_INACTIVE.value) & (_U.state_at <= before)
+    held_up = _held_up((State.OLD_INACTIVE, State.OLD_REVOKED, State.DETACHED))
+    return _old_of(account_id, replacement_id, inactive, ~held_up, ~fresh)
 
 
-def ready_to_detach(connection: Connection, account_id: str, replacement_id: str, size: int) -> list[str]:
-    """Old certificates of a replacement that are revoked and have things or policies of units left."""
-    query = (
-        select(_U.old_certificate_id)
-        .distinct()
-        .where(
-            _U.account_id == account_id,
-            _U.replacement_id == replacement_id,
-            _U.state.in_((State.OLD_REVOKED.value, State.DETACHED.value)),
-        )
-    )
-    return list(connection.execute(query.limit(size)).scalars())
+def in_state(account_id: str, replacement_id: str, state: State) -> Select[Any]:
+    """Old certificates of units in a state."""
+    return _old_of(account_id, replacement_id, _U.state == state.value)
 
 
-def open_units(connection: Connection, account_id: str, old_certificate_id: str, state: State) -> list[Unit]:
-    """Open units of an old certificate in a state, of all replacements, at most ``AT_ONCE``."""
-    query = units.query(account_id).where(_U.old_certificate_id == old_certificate_id, _U.open, _U.state == state.value)
-    query = query.order_by(_U.thing_name, _U.replacement_id).limit(AT_ONCE)
+def chosen(connection: Connection, query: Select[Any], among: Sequence[str] | None = None) -> list[str]:
+    """At most ``AT_ONCE`` of the old certificates of one of the queries above; those of ``among`` if it is given."""
+    if among is not None:
+        query = query.where(_U.old_certificate_id.in_(among))
+    return list(connection.execute(query.limit(AT_ONCE)).scalars())
+
+
+def _open_units(connection: Connection, account_id: str, old: Iterable[str], state: State) -> list[Unit]:
+    """Open units of old certificates in a state, of all replacements, at most ``AT_ONCE``."""
+    query = units.query(account_id).where(_U.old_certificate_id.in_(list(old)), _U.open, _U.state == state.value)
+    query = query.order_by(_U.old_certificate_id, _U.thing_name, _U.replacement_id).limit(AT_ONCE)
     return [units.read(row) for row in connection.execute(query).mappings()]
 
 
-def _status(connection: Connection, account_id: str, certificate_id: str) -> CertificateStatus | None:
-    try:
-        return CertificateStatus(certificates.find(connection, account_id, certificate_id)["status"])
-    except NotFoundError:
-        return None
+def _statuses(connection: Connection, account_id: str, ids: Iterable[str]) -> dict[str, CertificateStatus]:
+    query = select(_C.id, _C.status).where(_C.account_id == account_id, _C.id.in_(list(ids)))
+    return {row.id: CertificateStatus(row.status) for row in connection.execute(query)}
 
 
-def _usable(transaction: Transaction, found: Sequence[Unit]) -> bool:
-    """Whether all new certificates can still be used; units whose cannot are put aside."""
-    account_id = transaction.account_id
-    ids = [one.new_certificate_id for one in found]
-    query = select(_C.id, _C.not_after).where(
-        _C.account_id == account_id, _C.id.in_(ids), _C.status == CertificateStatus.ACTIVE.value
-    )
-    active = {row.id: row.not_after for row in transaction.execute(query)}
-    query = select(_P.certificate_id, _P.thing_name).where(_P.account_id == account_id, _P.certificate_id.in_(ids))
-    attached = {(row.certificate_id, row.thing_name) for row in transaction.execute(query)}
-    good = True
-    for unit in found:
-        new = unit.new_certificate_id or ""
-        if active.get(new, 0) <= transaction.now:
-            units.fail(transaction, unit, "the new certificate is not ACTIVE any more, or has expired")
-        elif (new, unit.thing_name) not in attached:
-            units.fail(transaction, unit, "the new certificate is not attached to the thing any more")
-        else:
-            continue
-        good = False
-    return good
-
-
-def deactivate(transaction: Transaction, replacement_id: str, old_certificate_id: str) -> int:
-    """CONNECTED -> OLD_INACTIVE, for some units of an old certificate; its status with the first of them.
+def _put_unusable_aside(transaction: Transaction, old: Sequence[str], state: State) -> tuple[set[str], int]:
+    """Find new certificates that cannot be used any more: a device must not lose the old one for them.
 
     Returns:
-        How many units changed their state.
+        The old certificates that they stand for, and how many units were put aside.
     """
-    connection, account_id = transaction.connection, transaction.account_id
-    here = select(_U.old_certificate_id).where(
-        _U.account_id == account_id,
-        _U.replacement_id == replacement_id,
-        _U.old_certificate_id == old_certificate_id,
-        _U.state == State.CONNECTED.value,
-        ~_held_up(PROVEN),
-        ~_thing_outside(),
-    )
-    if connection.execute(here.limit(1)).first() is None:
-        return 0
-    found = open_units(connection, account_id, old_certificate_id, State.CONNECTED)
-    present = _status(connection, account_id, old_certificate_id)
-    if not _usable(transaction, found):
-        return len(found)
-    if present is CertificateStatus.PENDING_TRANSFER:
-        for unit in found:
-            units.fail(transaction, unit, "the old certificate is being transferred to another account")
-        return len(found)
-    ours = present is CertificateStatus.ACTIVE
-    if ours:
-        # with more units than one transaction moves, the first of them may be all that were looked at: look at all
-        rest = _others_usable(transaction, old_certificate_id)
-        if not rest:
-            return 0
-        certificates.change_status(transaction, "UpdateCertificate", old_certificate_id, CertificateStatus.INACTIVE)
-    evidence = {
-        "oldStatus": None if present is None else present.value,
-        "deactivated": ours or was_deactivated(connection, account_id, old_certificate_id),
-    }
-    return len(units.advance(transaction, [Move(one, State.OLD_INACTIVE, evidence) for one in found]))
-
-
-def _others_usable(transaction: Transaction, old_certificate_id: str) -> bool:
-    """Whether the new certificates of all open units of an old one are ACTIVE; those that are not are put aside."""
     account_id = transaction.account_id
     good = exists().where(
         _C.account_id == _U.account_id,
@@ -203,13 +119,69 @@ def _others_usable(transaction: Transaction, old_certificate_id: str) -> bool:
         _C.status == CertificateStatus.ACTIVE.value,
         _C.not_after > transaction.now,
     )
-    query = units.query(account_id).where(
-        _U.old_certificate_id == old_certificate_id, _U.open, _U.state == State.CONNECTED.value, ~good
+    attached = exists().where(
+        _P.account_id == _U.account_id, _P.certificate_id == _U.new_certificate_id, _P.thing_name == _U.thing_name
     )
-    bad = [units.read(row) for row in transaction.execute(query.limit(AT_ONCE)).mappings()]
-    for unit in bad:
-        units.fail(transaction, unit, "the new certificate is not ACTIVE any more, or has expired")
-    return not bad
+    bad = units.query(account_id).where(
+        _U.old_certificate_id.in_(old), _U.open, _U.state == state.value, ~good | ~attached
+    )
+    named = transaction.execute(bad.with_only_columns(_U.old_certificate_id).distinct()).scalars().all()
+    if not named:
+        return set(), 0
+    found = [units.read(row) for row in transaction.execute(bad.limit(AT_ONCE)).mappings()]
+    for unit in found:
+        units.fail(transaction, unit, "the new certificate is not ACTIVE or not attached any more, or has expired")
+    return set(named), len(found)
+
+
+def _set_status(transaction: Transaction, old: str, present: CertificateStatus | None, new: CertificateStatus) -> None:
+    """Change the status of an old certificate; of one that has left the account nothing is left to change."""
+    if present is not None:
+        certificates.change_status(transaction, "UpdateCertificate", old, new)
+
+
+def _put_aside(transaction: Transaction, found: Sequence[Unit], statuses: Mapping[str, CertificateStatus]) -> set[str]:
+    """Put aside units whose old certificate is leaving the account; the certificates."""
+    leaving = {one for one, status in statuses.items() if status is CertificateStatus.PENDING_TRANSFER}
+    for unit in found:
+        if unit.old_certificate_id in leaving:
+            units.fail(transaction, unit, "the old certificate is being transferred to another account")
+    return leaving
+
+
+def deactivate(transaction: Transaction, replacement_id: str, old: Sequence[str]) -> int:
+    """CONNECTED -> OLD_INACTIVE, for some units of old certificates; their status with the first of them.
+
+    Args:
+        transaction: of the account.
+        replacement_id: whose worker does it.
+        old: certificates that were ready a moment ago; those that are not any more are left alone.
+
+    Returns:
+        How many units changed their state.
+    """
+    connection, account_id = transaction.connection, transaction.account_id
+    ready = chosen(connection, ready_to_deactivate(account_id, replacement_id), old)
+    unusable, aside = _put_unusable_aside(transaction, ready, State.CONNECTED)
+    ready = [one for one in ready if one not in unusable]
+    found = _open_units(connection, account_id, ready, State.CONNECTED)
+    statuses = _statuses(connection, account_id, ready)
+    leaving = _put_aside(transaction, found, statuses)
+    moves = []
+    ours: dict[str, bool] = {}
+    for unit in found:
+        one = unit.old_certificate_id
+        if one in leaving:
+            aside += 1
+            continue
+        present = statuses.get(one)
+        if one not in ours:
+            ours[one] = present is CertificateStatus.ACTIVE or was_deactivated(connection, account_id, one)
+            if present is CertificateStatus.ACTIVE:
+                _set_status(transaction, one, present, CertificateStatus.INACTIVE)
+        evidence = {"oldStatus": None if present is None else present.value, "deactivated": ours[one]}
+        moves.append(Move(unit, State.OLD_INACTIVE, evidence))
+    return len(units.advance(transaction, moves)) + aside
 
 
 def was_deactivated(connection: Connection, account_id: str, old_certificate_id: str) -> bool:
@@ -222,218 +194,102 @@ def was_deactivated(connection: Connection, account_id: str, old_certificate_id:
     return bool(first and first.get(State.OLD_INACTIVE.value, {}).get("deactivated"))
 
 
-def revoke(transaction: Transaction, old_certificate_id: str, grace_of: Callable[[Unit], int]) -> int:
-    """OLD_INACTIVE -> OLD_REVOKED, for some units of an old certificate; its status with the first of them.
+def revoke(
+    transaction: Transaction, replacement_id: str, old: Sequence[str], before: int, grace_of: Callable[[Unit], int]
+) -> int:
+    """OLD_INACTIVE -> OLD_REVOKED, for some units of old certificates; their status with the first of them.
 
     Args:
         transaction: of the account.
-        old_certificate_id: which.
-        grace_of: seconds of grace of a unit's replacement.
+        replacement_id: whose worker does it.
+        old: as in ``deactivate``.
+        before: units that are OLD_INACTIVE since then have had the grace of this replacement.
+        grace_of: seconds of grace of a unit's replacement, which may be another one.
 
     Returns:
         How many units changed their state.
     """
     connection, account_id = transaction.connection, transaction.account_id
-    query = units.query(account_id).where(_U.old_certificate_id == old_certificate_id, _U.open)
-    unready = query.where(
-        ~_U.state.in_([State.OLD_INACTIVE.value, State.OLD_REVOKED.value, State.DETACHED.value])
-        | (_R.status != Status.RUNNING.value)
-        | ((_U.state == State.OLD_INACTIVE.value) & _U.problem.is_not(None))
-    )
-    if connection.execute(unready.limit(1)).first() is not None:
-        return 0
-    found = open_units(connection, account_id, old_certificate_id, State.OLD_INACTIVE)
-    if any(one.state_at + 1_000 * grace_of(one) > transaction.now for one in found):
-        return 0
-    present = _status(connection, account_id, old_certificate_id)
-    if not _usable(transaction, found):
-        return len(found)
-    if present is CertificateStatus.ACTIVE:
-        for unit in found:
+    ready = chosen(connection, ready_to_revoke(account_id, replacement_id, before), old)
+    unusable, aside = _put_unusable_aside(transaction, ready, State.OLD_INACTIVE)
+    ready = [one for one in ready if one not in unusable]
+    found = _open_units(connection, account_id, ready, State.OLD_INACTIVE)
+    early = {one.old_certificate_id for one in found if one.state_at + 1_000 * grace_of(one) > transaction.now}
+    found = [one for one in found if one.old_certificate_id not in early]
+    statuses = _statuses(connection, account_id, ready)
+    leaving = _put_aside(transaction, found, statuses)
+    moves = []
+    changed: set[str] = set()
+    for unit in found:
+        one = unit.old_certificate_id
+        present = statuses.get(one)
+        if one in leaving:
+            aside += 1
+        elif present is CertificateStatus.ACTIVE:
             units.halt(transaction, unit, "the old certificate was made ACTIVE again by somebody", {})
-        return len(found)
-    if present is CertificateStatus.PENDING_TRANSFER:
-        for unit in found:
-            units.fail(transaction, unit, "the old certificate is being transferred to another account")
-        return len(found)
-    if present is not None:
-        certificates.change_status(transaction, "UpdateCertificate", old_certificate_id, CertificateStatus.REVOKED)
-    evidence = {"oldStatus": None if present is None else present.value, "status": CertificateStatus.REVOKED.value}
-    return len(units.advance(transaction, [Move(one, State.OLD_REVOKED, evidence) for one in found]))
+            aside += 1
+        else:
+            if one not in changed:
+                changed.add(one)
+                _set_status(transaction, one, present, CertificateStatus.REVOKED)
+            evidence = {"oldStatus": None if present is None else present.value}
+            moves.append(Move(unit, State.OLD_REVOKED, evidence))
+    return len(units.advance(transaction, moves)) + aside
 
 
-def detach(transaction: Transaction, old_certificate_id: str) -> int:
-    """OLD_REVOKED -> DETACHED: the old certificate leaves the things of some units, and its policies leave it.
+def detach(transaction: Transaction, old: Sequence[str]) -> int:
+    """OLD_REVOKED -> DETACHED: old certificates leave the things of some units, and their policies leave them.
 
     Returns:
         How many units changed their state.
     """
     account_id = transaction.account_id
-    found = open_units(transaction.connection, account_id, old_certificate_id, State.OLD_REVOKED)
+    found = _open_units(transaction.connection, account_id, old, State.OLD_REVOKED)
     if not found:
         return 0
-    names = [one.thing_name for one in found]
+    pairs = [(one.old_certificate_id, one.thing_name) for one in found]
     gone = delete(schema.thing_principals).where(
-        _P.account_id == account_id, _P.certificate_id == old_certificate_id, _P.thing_name.in_(names)
+        _P.account_id == account_id, tuple_(_P.certificate_id, _P.thing_name).in_(pairs)
     )
-    detached = set(transaction.execute(gone.returning(_P.thing_name)).scalars())
-    for name in sorted(detached):
-        transaction.record("DetachThingPrincipal", "certificate", old_certificate_id, {"thing": name})
-    policies = detach_policies(transaction, old_certificate_id)
-    moves = [
-        Move(one, State.DETACHED, {"wasAttached": one.thing_name in detached, "policies": policies}) for one in found
-    ]
+    rows = transaction.execute(gone.returning(_P.certificate_id, _P.thing_name)).all()
+    detached = {(row.certificate_id, row.thing_name) for row in rows}
+    for certificate_id, name in sorted(detached):
+        transaction.record("DetachThingPrincipal", "certificate", certificate_id, {"thing": name})
+    policies = detach_policies(transaction, {one.old_certificate_id for one in found})
+    moves = []
+    for unit, pair in zip(found, pairs, strict=True):
+        evidence = {"wasAttached": pair in detached, "policies": policies.get(unit.old_certificate_id, [])}
+        moves.append(Move(unit, State.DETACHED, evidence))
     return len(units.advance(transaction, moves))
 
 
-def detach_policies(transaction: Transaction, certificate_id: str) -> list[str]:
-    """Take all policies from a certificate; their names."""
+def detach_policies(transaction: Transaction, ids: Iterable[str]) -> dict[str, list[str]]:
+    """Take all policies from certificates; their names, of those that had any."""
     columns = schema.policy_attachments.c
-    target = f"cert/{certificate_id}"
     gone = delete(schema.policy_attachments).where(
-        columns.account_id == transaction.account_id, columns.target == target
+        columns.account_id == transaction.account_id, columns.target.in_([f"cert/{one}" for one in ids])
     )
-    names = sorted(transaction.execute(gone.returning(columns.policy_name)).scalars())
-    for name in names:
+    rows = transaction.execute(gone.returning(columns.target, columns.policy_name)).all()
+    found: dict[str, list[str]] = {}
+    for target, name in sorted((row.target, row.policy_name) for row in rows):
         transaction.record("DetachPolicy", "policy", name, {"target": target})
-    return names
+        found.setdefault(target.removeprefix("cert/"), []).append(name)
+    return found
 
 
-def finish(transaction: Transaction, old_certificate_id: str) -> int:
+def finish(transaction: Transaction, old: Sequence[str]) -> int:
     """DETACHED -> DONE, with a last look at what is there now.
 
     Returns:
         How many units changed their state.
     """
     connection, account_id = transaction.connection, transaction.account_id
-    found = open_units(connection, account_id, old_certificate_id, State.DETACHED)
-    old = _status(connection, account_id, old_certificate_id)
+    found = _open_units(connection, account_id, old, State.DETACHED)
+    ids = {one.old_certificate_id for one in found} | {one.new_certificate_id or "" for one in found}
+    statuses = {one: status.value for one, status in _statuses(connection, account_id, ids).items()}
     moves = []
     for unit in found:
-        new = _status(connection, account_id, unit.new_certificate_id or "")
-        evidence = {
-            "oldStatus": None if old is None else old.value,
-            "newStatus": None if new is None else new.value,
-        }
+        old_status = statuses.get(unit.old_certificate_id)
+        evidence = {"oldStatus": old_status, "newStatus": statuses.get(unit.new_certificate_id or "")}
         moves.append(Move(unit, State.DONE, evidence))
     return len(units.advance(transaction, moves))
-
-
-# Devices that go back to the old certificate
-
-
-def fallen_back(connection: Connection, account_id: str, replacement_id: str, now: int) -> list[tuple[Unit, Any]]:
-    """Units in their grace whose device tried the old certificate after the new one was last seen.
-
-    Returns:
-        Units without a problem, each with the row of ``refusals``: source, client_id, last_at, gate, count.
-    """
-    since = exists().where(
-        _N.account_id == _U.account_id,
-        _N.certificate_id == _U.new_certificate_id,
-        _N.ended_at.is_(None) | (_N.seen_at >= _F.last_at),
-    )
-    query = (
-        units.query(account_id)
-        .add_columns(
-            _F.gate.label("refusal_gate"),
-            _F.source.label("refusal_source"),
-            _F.client_id.label("refusal_client"),
-            _F.last_at.label("refusal_at"),
-            _F.count.label("refusal_count"),
-        )
-        .join(
-            schema.refusals,
-            and_(_F.account_id == _U.account_id, _F.certificate_id == _U.old_certificate_id),
-        )
-        .where(
-            _U.replacement_id == replacement_id,
-            _U.state == State.OLD_INACTIVE.value,
-            _U.problem.is_(None),
-            _F.verdict == _REFUSED,
-            _F.hour >= (now // _HOUR - 2) * _HOUR,
-            _F.last_at >= _U.state_at,
-            ~since,
-        )
-    )
-    found = []
-    for row in connection.execute(query.limit(1_000)).mappings():
-        unit = units.read(row)
-        if row["refusal_client"] == unit.thing_name or _is_alone(connection, unit):
-            found.append((unit, row))
-    return found
-
-
-def _is_alone(connection: Connection, unit: Unit) -> bool:
-    """Whether the old certificate was only this thing's."""
-    query = select(_U.thing_name).where(
-        _U.account_id == unit.account_id,
-        _U.old_certificate_id == unit.old_certificate_id,
-        _U.thing_name != unit.thing_name,
-    )
-    return connection.execute(query.limit(1)).first() is None
-
-
-def report_fallen_back(transaction: Transaction, found: Sequence[tuple[Unit, Any]]) -> int:
-    """Note units whose device went back to the old certificate, with an alert; their revocation waits.
-
-    Returns:
-        How many were noted.
-    """
-    noted = 0
-    for unit, refusal in found:
-        now = units.find(transaction.connection, transaction.account_id, *unit.key)
-        if now.state is not State.OLD_INACTIVE or now.problem is not None:
-            continue
-        problem = "the device tried the old certificate again and has not been seen with the new one since"
-        set_problem(transaction, now, problem)
-        evidence = {
-            "gate": refusal["refusal_gate"],
-            "source": refusal["refusal_source"],
-            "clientId": refusal["refusal_client"],
-            "at": refusal["refusal_at"],
-        }
-        units.note(transaction, [(now, "FELL_BACK", evidence)])
-        alerts.raise_alert(
-            transaction,
-            "replacement-fell-back",
-            now.occasion(f"replacement-fell-back:{refusal['refusal_at'] // _HOUR}"),
-            certificate_id=now.old_certificate_id,
-            thing_name=now.thing_name,
-            details={"replacementId": now.replacement_id, "newCertificateId": now.new_certificate_id, **evidence},
-        )
-        noted += 1
-    return noted
-
-
-def come_back(connection: Connection, account_id: str, replacement_id: str) -> list[Unit]:
-    """Units in their grace with a problem whose device is connected with the new certificate now."""
-    connected = exists().where(
-        _N.account_id == _U.account_id, _N.certificate_id == _U.new_certificate_id, _N.ended_at.is_(None)
-    )
-    query = units.query(account_id).where(
-        _U.replacement_id == replacement_id,
-        _U.state == State.OLD_INACTIVE.value,
-        _U.problem.is_not(None),
-        connected,
-    )
-    return [units.read(row) for row in connection.execute(query.limit(AT_ONCE)).mappings()]
-
-
-def report_come_back(transaction: Transaction, found: Sequence[Unit]) -> int:
-    """Note that devices are back at their new certificates: the revocation waits no longer."""
-    noted = 0
-    for unit in found:
-        now = units.find(transaction.connection, transaction.account_id, *unit.key)
-        if now.state is State.OLD_INACTIVE and now.problem is not None:
-            set_problem(transaction, now, None)
-            units.note(transaction, [(now, "CAME_BACK", {})])
-            noted += 1
-    return noted
-
-
-def set_problem(transaction: Transaction, unit: Unit, problem: str | None) -> None:
-    """Say what hinders a unit, while its state stays."""
-    here = (_U.account_id == unit.account_id) & (_U.replacement_id == unit.replacement_id)
-    here &= (_U.old_certificate_id == unit.old_certificate_id) & (_U.thing_name == unit.thing_name)
-    transaction.execute(update(schema.replacement_units).where(here).values(problem=problem))

@@ -58,7 +58,7 @@ def _give_up(transaction: Transaction, unit: Unit) -> dict[str, Any]:
     its = (_P.account_id == unit.account_id) & (_P.certificate_id == new) & (_P.thing_name == unit.thing_name)
     if transaction.execute(delete(schema.thing_principals).where(its)).rowcount:
         transaction.record("DetachThingPrincipal", "certificate", new, {"thing": unit.thing_name})
-    return done | {"policies": retiring.detach_policies(transaction, new)}
+    return done | {"policies": retiring.detach_policies(transaction, [new]).get(new, [])}
 
 
 def _status(transaction: Transaction, certificate_id: str) -> CertificateStatus | None:
@@ -113,10 +113,12 @@ def retry(transaction: Transaction, unit: Unit, *, afresh: bool) -> Unit:
     cleared = {name: value for name, value in unit.evidence.items() if name != "before"}
     if usable and not afresh and unit.evidence.get("before"):
         state = State(unit.evidence["before"])
-        return units.advance(transaction, [Move(replace(unit, evidence=cleared), state, step="RETRIED")])[0]
-    evidence = _give_up(transaction, unit) if new is not None else {}
+        move = Move(replace(unit, evidence=cleared), state, {"at": transaction.now}, step=units.RETRIED)
+        return units.advance(transaction, [move])[0]
+    evidence: dict[str, Any] = _give_up(transaction, unit) if new is not None else {}
     # with another request id the thing is bound to no request any more, and every issuer makes another certificate
     values = {"batch": 0, "request_id": str(uuid.uuid4()), "csr_digest": None, "new_certificate_id": None}
     fresh = {name: value for name, value in cleared.items() if name in (State.PLANNED, State.UNREACHABLE)}
-    move = Move(replace(unit, evidence=fresh), State.PLANNED, evidence, values, step="BEGUN_ANEW")
+    evidence["at"] = transaction.now
+    move = Move(replace(unit, evidence=fresh), State.PLANNED, evidence, values, step=units.BEGUN_ANEW)
     return units.advance(transaction, [move])[0]

@@ -28,6 +28,8 @@ _P = schema.thing_principals.c
 
 #: the operation under which steps are recorded
 OPERATION = "ReplacementStep"
+#: steps by which an operator lets a unit go on that was aside
+RETRIED, BEGUN_ANEW = "RETRIED", "BEGUN_ANEW"
 #: policies that a certificate may have (AWS's quota)
 _MOST_POLICIES = 10
 
@@ -78,6 +80,11 @@ class Unit:
         if self.status is not Status.RUNNING:
             return False
         return self.state is State.UNREACHABLE or (self.state in WITH_DEVICE and self.batch > 0)
+
+    @property
+    def tried_again_at(self) -> int:
+        """When an operator let it go on or begin anew, milliseconds since 1970; 0 if nobody did."""
+        return max(int(self.evidence.get(step, {}).get("at", 0)) for step in (RETRIED, BEGUN_ANEW))
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -156,6 +163,19 @@ def find(
     if row is None:
         raise NotFoundError("there is no such unit of a replacement")
     return read(row)
+
+
+def again(connection: Connection, account_id: str, known: Iterable[Unit]) -> list[Unit]:
+    """Units of one replacement as they are now, in the same order."""
+    wanted = [one.key for one in known]
+    old = sorted({one[1] for one in wanted})
+    if not old:
+        return []
+    things = sorted({one[2] for one in wanted})
+    its = query(account_id).where(_U.replacement_id == wanted[0][0], _U.old_certificate_id.in_(old))
+    its = its.where(_U.thing_name.in_(things))
+    found = {one.key: one for one in map(read, connection.execute(its).mappings())}
+    return [found[key] for key in wanted if key in found]
 
 
 def open_unit_of(connection: Connection, account_id: str, thing_name: str) -> Unit | None:

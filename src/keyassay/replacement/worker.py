@@ -12,17 +12,17 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import Select, exists, func, select
 
 from keyassay.audit.screening import Screen
 from keyassay.registry import alerts, device_messages
 from keyassay.registry.lifecycle import Status as CertificateStatus
 from keyassay.registry.registry import Registry
-from keyassay.replacement import automatic, campaigns, proving, retiring, returning, units
+from keyassay.replacement import automatic, campaigns, proving, retiring, returning, units, watching
 from keyassay.replacement.campaigns import Settings
 from keyassay.replacement.states import BEYOND_RETURN, OPEN_STATUSES, State, Status
 from keyassay.replacement.units import Move, Unit
@@ -43,6 +43,10 @@ SLICE = 2.0
 SELDOM = 5.0
 #: units that one transaction moves
 AT_ONCE = retiring.AT_ONCE
+#: units that one transaction begins: each has a message of its own
+BEGUN_AT_ONCE = 10
+#: seconds that a transaction goes on to take up units one by one
+CHECKPOINT = 0.02
 #: milliseconds after which a certificate that was issued and not attached is attached here: whoever issued it died
 LEFT = 2_000
 #: milliseconds that a device which was asked and is silent takes a place in its batch: it may be away for weeks
@@ -168,15 +172,15 @@ class ReplacementWorker:
         changed = work.attach_left()
         changed |= work.connect()
         changed |= work.detach_and_finish()
-        if status is not Status.RUNNING:
-            return changed
-        changed |= work.plan()
         now = time.monotonic()
         if now - work.held.looked >= SELDOM:
             work.held.looked = now
             changed |= work.look_for_fallen_back()
-            work.look_for_places()
+            changed |= work.look_for_places()
             changed |= work.look_at_old()
+        if status is not Status.RUNNING:
+            return changed
+        changed |= work.plan()
         changed |= work.revoke()
         changed |= work.deactivate()
         changed |= work.halt()
@@ -265,8 +269,11 @@ class _Pass:
         left = self._read_units(_U.state == State.ISSUED.value, _U.state_at <= before)
 
         def change(transaction: Transaction) -> None:
+            until = time.monotonic() + CHECKPOINT
             for unit in left:
                 units.attach(transaction, unit)
+                if time.monotonic() > until:
+                    break
 
         if left:
             self._transact(change)
@@ -286,53 +293,43 @@ class _Pass:
 
     def deactivate(self) -> bool:
         """Let old certificates be INACTIVE whose things are all proven."""
-        with self._registry.database.read() as connection:
-            ready = retiring.ready_to_deactivate(connection, self.account_id, self.replacement_id, AT_ONCE)
-        return self._each(ready, lambda one, old: retiring.deactivate(one, self.replacement_id, old), Status.RUNNING)
+        ready = self._old(retiring.ready_to_deactivate(self.account_id, self.replacement_id))
+
+        def change(transaction: Transaction) -> int:
+            return retiring.deactivate(transaction, self.replacement_id, ready)
+
+        return bool(ready) and bool(self._transact(change, Status.RUNNING))
 
     def revoke(self) -> bool:
         """Revoke old certificates whose grace is over."""
-        grace = Settings.read(self.row()["settings"]).grace
-        before = time.time_ns() // 1_000_000 - 1_000 * grace
-        with self._registry.database.read() as connection:
-            ready = retiring.ready_to_revoke(connection, self.account_id, self.replacement_id, before, AT_ONCE)
-        if ready:  # it cannot be undone: whoever fell back in the last seconds counts, too
-            self.look_for_fallen_back()
-        return self._each(
-            ready,
-            lambda one, old: retiring.revoke(one, old, lambda unit: Settings.read(unit.settings).grace),
-            Status.RUNNING,
-        )
+        before = time.time_ns() // 1_000_000 - 1_000 * Settings.read(self.row()["settings"]).grace
+        ready = self._old(retiring.ready_to_revoke(self.account_id, self.replacement_id, before))
+        if not ready:
+            return False
+        self.look_for_fallen_back()  # it cannot be undone: whoever fell back in the last seconds counts, too
+
+        def change(transaction: Transaction) -> int:
+            return retiring.revoke(transaction, self.replacement_id, ready, before, _grace_of)
+
+        return bool(self._transact(change, Status.RUNNING))
 
     def detach_and_finish(self) -> bool:
         """Detach revoked certificates, and end their units."""
-        with self._registry.database.read() as connection:
-            ready = retiring.ready_to_detach(connection, self.account_id, self.replacement_id, AT_ONCE)
-        changed = self._each(ready, retiring.detach)
-        return self._each(ready, retiring.finish) or changed
-
-    def _each(self, certificates: Sequence[str], do: Callable[[Transaction, str], int], *statuses: Status) -> bool:
-        """Do something for each of some old certificates, a few in a transaction; true if anything changed."""
-        changed = False
-        todo = list(certificates)
-        while todo:
-
-            def change(transaction: Transaction) -> bool:
-                moved = 0
-                while todo and moved < AT_ONCE:
-                    moved += do(transaction, todo.pop())
-                return moved > 0
-
-            worked = self._transact(change, *statuses)
-            if worked is None:
-                break
-            changed |= worked
+        revoked = self._old(retiring.in_state(self.account_id, self.replacement_id, State.OLD_REVOKED))
+        changed = bool(revoked) and bool(self._transact(lambda transaction: retiring.detach(transaction, revoked)))
+        detached = self._old(retiring.in_state(self.account_id, self.replacement_id, State.DETACHED))
+        if detached:
+            changed |= bool(self._transact(lambda transaction: retiring.finish(transaction, detached)))
         return changed
+
+    def _old(self, query: Select[Any]) -> list[str]:
+        with self._registry.database.read() as connection:
+            return retiring.chosen(connection, query)
 
     def begin(self) -> bool:
         """Ask further devices, as many as the batch has places."""
         settings = Settings.read(self.row()["settings"])
-        room = min(AT_ONCE, settings.batch - self._in_flight(settings))
+        room = min(BEGUN_AT_ONCE, settings.batch - self._in_flight(settings))
         if room <= 0:
             return False
         waiting = self._read_units(_U.state == State.PLANNED.value, _U.batch == 0, size=room)
@@ -346,8 +343,7 @@ class _Pass:
             query = select(_C.id, _C.status).where(_C.account_id == self.account_id, _C.id.in_(ids))
             statuses = {row.id: row.status for row in transaction.execute(query)}
             begun = []
-            for one in waiting:
-                unit = units.find(transaction.connection, self.account_id, *one.key)
+            for unit in units.again(transaction.connection, self.account_id, waiting):
                 if unit.state is not State.PLANNED or unit.batch:
                     continue
                 begun.append(_begun(transaction, unit, statuses.get(unit.old_certificate_id), last + 1))
@@ -402,17 +398,23 @@ class _Pass:
         """Notice devices that tried their old certificates again, and those that are back."""
         now = time.time_ns() // 1_000_000
         with self._registry.database.read() as connection:
-            fallen = retiring.fallen_back(connection, self.account_id, self.replacement_id, now)
-            back = retiring.come_back(connection, self.account_id, self.replacement_id)
+            fallen = watching.fallen_back(connection, self.account_id, self.replacement_id, now)
+            back = watching.come_back(connection, self.account_id, self.replacement_id)
         changed = False
         if fallen:
-            changed |= bool(self._transact(lambda transaction: retiring.report_fallen_back(transaction, fallen)))
+            changed |= bool(self._transact(lambda transaction: watching.report_fallen_back(transaction, fallen)))
         if back:
-            changed |= bool(self._transact(lambda transaction: retiring.report_come_back(transaction, back)))
+            changed |= bool(self._transact(lambda transaction: watching.report_come_back(transaction, back)))
         return changed
 
-    def look_for_places(self) -> None:
+    def look_for_places(self) -> bool:
         """Halt units whose old key is used at two places."""
+        now = time.time_ns() // 1_000_000
+        with self._registry.database.read() as connection:
+            found = watching.at_two_places(connection, self.account_id, self.replacement_id, now)
+        if not found:
+            return False
+        return bool(self._transact(lambda transaction: watching.halt_at_two_places(transaction, found)))
 
     def halt(self) -> bool:
         """Halt the replacement if too many units have failed."""
@@ -464,9 +466,13 @@ class _Pass:
         todo = self._read_units(_U.open, ~_U.state.in_(beyond))
 
         def change(transaction: Transaction) -> bool:
+            until = time.monotonic() + CHECKPOINT
             for one in todo:
+                # each may change others of the same old certificate
                 unit = units.find(transaction.connection, self.account_id, *one.key)
                 returning.roll_back(transaction, unit)
+                if time.monotonic() > until:
+                    break
             return True
 
         return bool(todo) and bool(self._transact(change, Status.CANCELED))
@@ -486,6 +492,10 @@ class _Pass:
 
 _BEGUN = "BEGUN"
 _GONE = "the old certificate has left the account"
+
+
+def _grace_of(unit: Unit) -> int:
+    return Settings.read(unit.settings).grace
 
 
 def _begun(transaction: Transaction, unit: Unit, status: str | None, batch: int) -> Move | None:
