@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Everything that a checkout can do, with nothing but Python's standard library.
 
-    python3 dev.py demo         set up, make a sample fleet, scan it, audit and mitigate it in a registry
+    python3 dev.py demo         set up, make a sample fleet, scan it, audit, mitigate and replace it
     python3 dev.py test         set up, then linters, types, import contracts and all tests
     python3 dev.py test --fast  the same without the slow tests (under a minute)
     python3 dev.py setup        only the environment; afterwards .venv/bin/keyassay is the program
@@ -150,9 +150,11 @@ def setup() -> None:
     run(PYTHON, "-m", "keyassay.lists", "merge", "--quiet")
 
 
-def programs() -> None:
-    """The system's programs that tests use: installed if we are root, asked for if not."""
-    packages = sorted({package for program, package in PROGRAMS.items() if shutil.which(program) is None})
+def programs(*only: str) -> None:
+    """The system's programs that tests use (or those named): installed if we are root, asked for if not."""
+    there = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"  # where Debian has servers
+    wanted = {program: PROGRAMS[program] for program in only or PROGRAMS}
+    packages = sorted({package for program, package in wanted.items() if shutil.which(program, path=there) is None})
     if not packages:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
@@ -233,6 +235,8 @@ def main() -> None:
         parser.error("unknown arguments: " + " ".join(rest))
     if given.command == "demo":
         setup()
+        if os.geteuid() == 0 and shutil.which("apt-get") is not None:
+            programs("haproxy", "mosquitto")  # without them the demo leaves its last part out
         done = subprocess.run([str(PYTHON), str(ROOT / "demo" / "demo.py"), *rest], check=False)
         raise SystemExit(done.returncode)
     if given.command == "test":

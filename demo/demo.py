@@ -1,4 +1,4 @@
-"""The demonstration: makes a sample fleet, scans it with the real program, then audits and mitigates it in a registry.
+"""The demonstration: makes a sample fleet, scans it with the real program, then audits, mitigates, replaces it.
 
     python3 dev.py demo [--folder FOLDER] [--keep | --scan-only]
 
@@ -161,7 +161,7 @@ def compare(
 
 
 def in_a_registry(screen: Screen, devices: list[Device], lines: list[dict[str, Any]], *, keep: bool) -> bool:
-    """Parts 4 to 6: the fleet in a registry, audited, mitigated; true if the audit says what the scan says."""
+    """Parts 4 to 7: the fleet in a registry, audited, mitigated, replaced; true if all agrees with the scan."""
     import registry  # noqa: PLC0415  as above
     from keyassay.output.description import sentence  # noqa: PLC0415
 
@@ -237,8 +237,68 @@ def in_a_registry(screen: Screen, devices: list[Device], lines: list[dict[str, A
         good = good and set(changed) == set(audited) == things and not left
         if not good:
             screen.say("    NOT AS EXPECTED")
+        good = out(screen, server) and good
         if keep:
             stay(screen, server)
+    return good
+
+
+def out(screen: Screen, server: Any) -> bool:
+    """Part 7: devices connected through a gate, weak keys replaced while they run; true if all went as it should."""
+    import way_out  # noqa: PLC0415
+
+    import registry  # noqa: PLC0415  as above
+
+    screen.say()
+    screen.say(screen.style("7. The way out", "1"))
+    screen.say()
+    missing = way_out.missing()
+    if missing:
+        screen.wrapped(
+            f"Left out: {' and '.join(missing)} not installed. On Debian: apt-get install {' '.join(missing)}", 4
+        )
+        return True
+    api = server.client()
+    with way_out.connected(server, PROGRAM) as way:
+        way_out.start_devices(way)
+        weak = {one.name: one for one in way.devices if one.story}
+        screen.wrapped(
+            f"`keyassay gate run` put HAProxy before Mosquitto; {len(way.devices)} devices are connected to it by "
+            f"mutual TLS, each a process of its own (`keyassay-device`). The keys of {len(weak)} can be computed:",
+            4,
+        )
+        for name, one in weak.items():
+            screen.wrapped(f"{name}: {one.story}", 6)
+        task, findings = registry.audit(api)
+        told = {registry.certificate_of(one) for one in findings}
+        good = told == {one.certificate_id for one in weak.values()}
+        screen.wrapped(f"The audit names {several(len(told), 'certificate')}: {'these' if good else 'OTHERS'}.", 4)
+        screen.say()
+        screen.say("    keyassay replace start --latest-audit --proof device-key --grace 2s")
+        started = time.monotonic()
+        replacement = way_out.replace(way, task["taskId"])
+        way.until(lambda: way_out.status(way, replacement)["status"] != "RUNNING", "the replacement", 2.0)
+        seconds = time.monotonic() - started
+        found = way_out.status(way, replacement)
+        screen.say()
+        for state, count in found["funnel"].items():
+            words = state.lower().replace("_", " ")
+            screen.say(f"      {words:<14} {count:>3}  {screen.style('#' * (3 * count), CLASSES['notice'][0])}")
+        screen.say()
+        after = registry.statuses(api)
+        moved = {name for name, one in weak.items() if way_out.certificate_in_use(way, one) != one.certificate_id}
+        revoked = {name for name, one in weak.items() if after[one.certificate_id] == "REVOKED"}
+        refused = {name for name, one in weak.items() if not way_out.try_to_connect(way, one)}
+        screen.wrapped(
+            f"{found['status']} in {seconds:.1f} s: {len(moved)} of {len(weak)} devices made a new key, got a "
+            f"certificate for it and are connected with it. {len(revoked)} have their old one REVOKED; somebody "
+            f"who computed the old key was refused for {len(refused)}. The other "
+            f"{len(way.devices) - len(weak)} noticed nothing.",
+            4,
+        )
+        good = good and moved == revoked == refused == set(weak) and found["status"] == "COMPLETED"
+        if not good:
+            screen.say("    NOT AS EXPECTED")
     return good
 
 
@@ -323,7 +383,7 @@ def main() -> None:
             sys.exit(f"demo: {error}")
 
     screen.say()
-    screen.say(screen.style("4. Now you" if given.scan_only else "7. Now you", "1"))
+    screen.say(screen.style("4. Now you" if given.scan_only else "8. Now you", "1"))
     screen.say()
     victim = folder / "larkfield-meters" / "meter-0041.pem"
     screen.command(shown(PROGRAM), "prove", shown(victim), what="every step to its private key, to repeat with openssl")

@@ -52,6 +52,7 @@ class Server:
     access_key_id: str
     secret: str
     process: subprocess.Popen[str]
+    database: str
 
     def client(self) -> Any:
         """A boto3 client of AWS IoT's API, as for AWS but for the address."""
@@ -77,7 +78,8 @@ def serving(program: Path) -> Iterator[Server]:
     """
     key, secret = f"AKIA{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30)
     with tempfile.TemporaryDirectory(prefix="keyassay-demo-") as folder:
-        command = [program, "serve", "--listen", "127.0.0.1:0", "--database", f"sqlite:///{folder}/registry.db"]
+        database = f"sqlite:///{folder}/registry.db"
+        command = [program, "serve", "--listen", "127.0.0.1:0", "--database", database]
         variables = {
             **{name: value for name, value in os.environ.items() if not name.startswith("KEYASSAY_")},
             "KEYASSAY_ACCOUNT_ID": ACCOUNT,
@@ -88,7 +90,7 @@ def serving(program: Path) -> Iterator[Server]:
         with log.open("w") as stream:
             process = subprocess.Popen(command, env=variables, stderr=stream, text=True)
         try:
-            yield Server(_address(process, log), key, secret, process)
+            yield Server(_address(process, log), key, secret, process, database)
         finally:
             process.terminate()
             try:
