@@ -13,7 +13,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, select
 
 from keyassay.registry.connect_holders import entries
 from keyassay.registry.errors import InvalidError
@@ -218,14 +218,16 @@ def _page_of_concerned(
     groups = set(concerned.groups)
     if concerned.policies:
         holding = (_A.account_id == account_id) & _A.policy_name.in_(sorted(concerned.policies))
-        held = select(func.substr(_A.target, 6)).where(holding, _A.target.like("cert/%"), _A.target > f"cert/{last}")
-        parts.append(held)
         query = select(_A.target).where(holding, _A.target.like("thinggroup/%"))
         groups |= {one.removeprefix("thinggroup/") for one in connection.execute(query).scalars()}
     for names in rows_in_chunks(sorted(_with_below(connection, account_id, groups))):
         members = select(_M.thing_name).where(_M.account_id == account_id, _M.group_name.in_(names))
         parts.append(attached.where(_TP.thing_name.in_(members)))
     found: set[str] = set()
+    for policy in sorted(concerned.policies):  # one by one, so that an index gives each in order
+        here = (_A.account_id == account_id) & (_A.policy_name == policy) & _A.target.like("cert/%")
+        query = select(_A.target).where(here, _A.target > f"cert/{last}").order_by(_A.target).limit(size + 1)
+        found.update(one.removeprefix("cert/") for one in connection.execute(query).scalars())
     for part in parts:
         found.update(connection.execute(part.distinct().order_by(part.selected_columns[0]).limit(size + 1)).scalars())
     return sorted(found)[: size + 1]
