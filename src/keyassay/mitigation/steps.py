@@ -40,7 +40,7 @@ NOT_DELIVERED = "NOT_DELIVERED"
 INTERNAL = "INTERNAL_FAILURE"
 
 #: certificates and things that one transaction deals with: some 20 ms
-_PIECE, _THINGS = 25, 100
+_PIECE, _THINGS = 15, 50
 
 _F = schema.audit_findings.c
 _R = schema.audit_related.c
@@ -122,9 +122,10 @@ def do_ahead(registry: Registry, step: Step, transactions: Callable[[], Abstract
         return False
     groups = step.action.settings["thingGroupNames"]
     for one in certificate_ids:
+        after = ""
         while True:
             with transactions() as transaction:
-                names = _outside(transaction.connection, transaction.account_id, one, groups, _THINGS)
+                names = _outside(transaction.connection, transaction.account_id, one, groups, _THINGS, after)
                 try:
                     with transaction.attempt():
                         memberships.add_to_groups(registry, transaction, names, groups, operation=OPERATION)
@@ -132,13 +133,19 @@ def do_ahead(registry: Registry, step: Step, transactions: Callable[[], Abstract
                     return False
             if len(names) < _THINGS:
                 break
+            after = names[-1]
     return True
 
 
 def _outside(
-    connection: Connection, account_id: str, certificate_id: str, groups: Sequence[str], most: int | None = None
+    connection: Connection,
+    account_id: str,
+    certificate_id: str,
+    groups: Sequence[str],
+    most: int | None = None,
+    after: str = "",
 ) -> list[str]:
-    """Things of a certificate that are not in all of some groups."""
+    """Things of a certificate that are not in all of some groups, by name."""
     held, members = schema.thing_principals.c, schema.thing_group_members.c
     count = (
         select(func.count())
@@ -149,7 +156,7 @@ def _outside(
         )
         .scalar_subquery()
     )
-    its = (held.account_id == account_id) & (held.certificate_id == certificate_id)
+    its = (held.account_id == account_id) & (held.certificate_id == certificate_id) & (held.thing_name > after)
     query = select(held.thing_name).where(its, count < len(set(groups))).order_by(held.thing_name).limit(most)
     return list(connection.execute(query).scalars())
 
