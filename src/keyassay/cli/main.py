@@ -42,6 +42,7 @@ COMMANDS = {
     "mitigate": "Do something about the findings of an audit.",
     "replace": "Replace weak certificates, proven before the old key dies.",
     "gate": "An MQTT broker that refuses revoked keys.",
+    "alerts": "See what somebody should look at now.",
     "import": "Take over certificates from AWS IoT or another registry.",
 }
 

@@ -33,7 +33,7 @@ SLACK = 10_000
 #: milliseconds for which a session need not be named: the list may have been made before it began
 GRACE = 3_000
 #: events, and sessions, of one transaction
-CHUNK, SESSIONS_CHUNK = 200, 500
+CHUNK, SESSIONS_CHUNK = 100, 500
 #: sessions of a certificate, and certificates of a request, that are looked at for use at two places
 _LOOKED_AT, _CANDIDATES = 200, 50
 #: how far back that looks, milliseconds
@@ -127,14 +127,15 @@ def _open(
     transaction: Transaction, gate: str, events: Sequence[Event]
 ) -> tuple[dict[str, dict[str, Any]], dict[tuple[str, str], dict[str, Any]]]:
     """The gate's open intervals that events may end: by client id, and by certificate and source."""
-    is_open = and_(_N.account_id == transaction.account_id, _N.gate == gate, _N.ended_at.is_(None))
-    of_clients = is_open & _N.client_id.in_({one.client_id for one in events} - {""})
+    is_open = and_(_N.account_id == transaction.account_id, _N.ended_at.is_(None))
+    of_clients = is_open & (_N.gate == gate) & _N.client_id.in_({one.client_id for one in events} - {""})
     certificates, sources = {one.certificate_id for one in events}, {one.source for one in events}
     of_sockets = is_open & _N.certificate_id.in_(certificates) & _N.source.in_(sources)
     rows: dict[str, dict[str, Any]] = {}
     for condition in (of_clients, of_sockets):
         query = select(schema.connections).where(condition).order_by(_N.started_at)
-        rows |= {row["id"]: dict(row) for row in transaction.execute(query).mappings()}
+        found = transaction.execute(query).mappings()
+        rows |= {row["id"]: dict(row) for row in found if row["gate"] == gate}  # in SQL it would ask the wrong index
     clients = {row["client_id"]: row for row in rows.values() if row["client_id"]}
     return clients, {(row["certificate_id"], row["source"]): row for row in rows.values()}
 
@@ -196,7 +197,8 @@ def _compare(registry: Registry, actor: Actor, gate: str, sessions: Sequence[Ses
         else:
             sending.append(_grown(row, session.bytes_in))
     unknown = [one for key, one in named.items() if key not in there]
-    mine = and_(_N.account_id == account_id, _N.ended_at.is_(None))
+    # not "IS NULL", for which planners would read all open intervals by their index instead of these few by their ids
+    mine = and_(_N.account_id == account_id, func.coalesce(_N.ended_at, 0) == 0)
     for chunk in rows_in_chunks(lasting, SESSIONS_CHUNK):
         with registry.database.write(actor) as transaction:
             seen = update(schema.connections).where(mine, _N.id.in_([row["id"] for row in chunk]))
