@@ -137,6 +137,7 @@ class Session:
         """Disconnect."""
         self.client.disconnect()
         self.client.loop_stop()
+        self.client._reset_sockets()  # paho leaves that to the collector
 
 
 def tls_context(device: Device | None, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
@@ -195,7 +196,7 @@ def start_session(
         error.__traceback__ = None
         with warnings.catch_warnings():  # paho forgets to close the socket
             warnings.simplefilter("ignore", ResourceWarning)
-            del client
+            client._reset_sockets()
             gc.collect()
         return session
     client.loop_start()

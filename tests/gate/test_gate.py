@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -197,6 +198,14 @@ def connect_packet(client_id: bytes, level: int = 4) -> bytes:
     return bytes([0x10, len(body)]) + body
 
 
+def raw(gate: LiveGate, device: Device) -> Any:
+    """TLS to a gate, without MQTT."""
+    plain = socket.create_connection(("localhost", gate.port))
+    secure = tls_context(device).wrap_socket(plain, server_hostname="localhost")
+    secure.settimeout(20)
+    return secure
+
+
 @SQLITE
 @pytest.mark.parametrize("level", [4, 5])
 def test_packets_that_no_client_sends(registry: Any, level: int) -> None:
@@ -205,19 +214,14 @@ def test_packets_that_no_client_sends(registry: Any, level: int) -> None:
         gate.thing("pump-2")
 
         def answer(*packets: bytes, wait: float = 0.0) -> bytes:
-            with socket.create_connection(("localhost", gate.port)) as plain:
-                with tls_context(device).wrap_socket(plain, server_hostname="localhost") as secure:
-                    secure.settimeout(8)
-                    got = b""
-                    try:
-                        for packet in packets:
-                            secure.sendall(packet)
-                            time.sleep(wait)
-                        while part := secure.recv(1000):
-                            got += part
-                    except OSError:
-                        pass
-                    return got
+            got = b""
+            with raw(gate, device) as secure, contextlib.suppress(OSError):
+                for packet in packets:
+                    secure.sendall(packet)
+                    time.sleep(wait)
+                while part := secure.recv(1000):
+                    got += part
+            return got
 
         good = connect_packet(b"pump-1", level)
         disconnect = b"\xe0\0"
@@ -268,14 +272,12 @@ def test_handshake_before_and_connect_after_the_revocation(registry: Any) -> Non
     with running_gate(registry) as gate:
         device = gate.device("pump-1")
         for revoke in (False, True):
-            with socket.create_connection(("localhost", gate.port)) as plain:
-                with tls_context(device).wrap_socket(plain, server_hostname="localhost") as secure:
-                    if revoke:
-                        gate.revoke(device)
-                        gate.settle()
-                    secure.sendall(connect_packet(b"pump-1"))
-                    secure.settimeout(8)
-                    assert (secure.recv(4) == b"") == revoke
+            with raw(gate, device) as secure:
+                if revoke:
+                    gate.revoke(device)
+                    gate.settle()
+                secure.sendall(connect_packet(b"pump-1"))
+                assert (secure.recv(4) == b"") == revoke
 
 
 @SQLITE
@@ -372,7 +374,7 @@ def test_a_stale_gate_lets_nobody_new_in_if_it_was_told_so(registry: Any, source
         assert not gate.connect(device).accepted.is_set()
         assert not session.ended.is_set()
         source.down = False
-        until(lambda: gate.connect(device).accepted.is_set(), 15)
+        until(gate.connect(device).accepted.is_set, 15)
         assert until(lambda: source.seen("stale", certificateId=device.id))
 
 
@@ -442,7 +444,7 @@ def test_programs_that_die_are_started_again_and_the_maps_are_right(registry: An
             until(lambda: _watched(gate))
         gate.revoke(bad)
         gate.settle()
-        until(lambda: gate.connect(device).accepted.is_set())
+        until(gate.connect(device).accepted.is_set)
         assert not gate.connect(bad).accepted.is_set()
 
 

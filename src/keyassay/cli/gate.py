@@ -258,7 +258,7 @@ def _state(found: dict[str, Any], gate: dict[str, Any]) -> str:
     if time.time() - gate["reportedAt"] > 30:
         return "silent"
     if gate["epoch"] != found["feedEpoch"]:
-        return "other epoch"
+        return "other epoch" if gate["epoch"] else "starting"
     # revisions of other accounts, and those since the last report, are no lag
     return "up to date" if gate.get("lagSeconds", 0) < 15 else f"behind {gate['lagSeconds']:.0f} s"
 
