@@ -374,6 +374,10 @@ def test_an_old_certificate_that_somebody_activates_again_halts(registry: Regist
     assert unit(registry, replacement_id, "pump-1").state is State.HALTED
     assert status_of(registry, old) == "ACTIVE"
     assert len(rows.all("alerts")) == 1
+    campaigns.retry(registry, A, replacement_id, "pump-1")
+    work(registry)
+    assert unit(registry, replacement_id, "pump-1").state is State.DONE
+    assert replacing.steps(registry, replacement_id, "pump-1").count("OLD_INACTIVE") == 2
 
 
 @pytest.mark.parametrize("afresh", [True, False])

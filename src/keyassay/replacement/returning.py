@@ -113,6 +113,8 @@ def retry(transaction: Transaction, unit: Unit, *, afresh: bool) -> Unit:
     cleared = {name: value for name, value in unit.evidence.items() if name != "before"}
     if usable and not afresh and unit.evidence.get("before"):
         state = State(unit.evidence["before"])
+        if state is State.OLD_INACTIVE and _status(transaction, unit.old_certificate_id) is CertificateStatus.ACTIVE:
+            state = State.CONNECTED  # somebody activated the old one: its grace begins anew
         move = Move(replace(unit, evidence=cleared), state, {"at": transaction.now}, step=units.RETRIED)
         return units.advance(transaction, [move])[0]
     evidence: dict[str, Any] = _give_up(transaction, unit) if new is not None else {}
