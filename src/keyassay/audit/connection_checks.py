@@ -57,7 +57,7 @@ def _overlap(rows: Iterable[Row[Any]]) -> tuple[Row[Any], Row[Any]] | None:
 def _alive(row: Row[Any]) -> int:
     """Until when a connection has certainly been alive: it sent something then, or after that."""
     lasted = (row.ended_at or row.seen_at) - IDLE
-    return max(row.started_at, lasted, row.sent_at or 0)
+    return int(max(row.started_at, lasted, row.sent_at or 0))
 
 
 class Shared(Certificates):
