@@ -129,6 +129,8 @@ def test_the_whole_way_through_a_registry_that_stays(tmp_path: Path) -> None:
     assert "Expected 10, found 10; 0 false alarms." in said
     assert "10 of 10 findings done." in said
     assert "Audited again: 0 findings." in said
+    assert "The audit names 4 certificates: these." in said
+    assert "5 of 5 devices made a new key" in " ".join(said.split())
     assert "NOT AS EXPECTED" not in said
     prose = [line for line in said.splitlines() if not re.search("keyassay |aws iot |export ", line)]
     assert max(map(len, prose)) <= 110

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keyassay.aws.operations import Access, Request, endpoint
+from keyassay.aws.own_gates import patience
 from keyassay.aws.services import actor_of, moment, paged, registry_of
 from keyassay.registry import alerts, certificates, connections, device_messages, things
 from keyassay.registry.gate_events import EVENTS, SESSIONS
@@ -68,11 +69,10 @@ def record_gate_events(request: Request, params: dict[str, Any]) -> dict[str, An
 def list_gate_messages(request: Request, params: dict[str, Any]) -> dict[str, Any]:
     """Messages that a gate has to publish at its broker, after the number of the last one that it fetched.
 
-    If there are none it waits for some, ``wait`` seconds at most.
+    If there are none it waits for some, ``wait`` seconds at most; while many wait, the answer comes at once.
     """
-    return device_messages.pending(
-        registry_of(request), actor_of(request), params.get("after", 0), float(params.get("wait", 0))
-    )
+    with patience(params.get("wait", 0)) as seconds:
+        return device_messages.pending(registry_of(request), actor_of(request), params.get("after", 0), seconds)
 
 
 @endpoint(
