@@ -96,6 +96,9 @@ def test_strangers_get_one_refusal_whatever_they_say(server: Any) -> None:
             {**wrong, "proof": {"kind": "old-key"}},
             body_of(Device(registry, "valve"), trusting, "old-key", None),
             body_of(Device(registry, "motor"), approving, "approval", None),
+            body_of(Device(registry, "motor", weak_devices.weak_key()), approving, "approval", None),
+            *[body_of(Device(registry, "motor"), approving, "approval", None) for _ in range(12)],
+            *[wrong for _ in range(12)],
         )
     ]
     assert said == [(403, {"message": "The claim is refused"})] * len(said)

@@ -72,6 +72,8 @@ def claim(registry: Registry, source: str, document: Mapping[str, Any], request_
     way = {"via": "https", "source": source}
     try:
         return take_request(registry, actor, thing, document, way, SESSIONLESS)
+    except ThrottledError:  # only of things that exist: it would tell which these are
+        raise UnprovenError from None
     except NothingToDoError:
         proof = document.get("proof")
         request = issuing.read_request(document.get("certificateSigningRequest"))

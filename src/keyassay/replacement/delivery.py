@@ -249,7 +249,12 @@ def take_request(
         _note_unproven(registry, actor, unit, way)
         raise refused
     if refused is not None:
-        _note_waiting(registry, actor, unit, request, way)
+        try:
+            _note_waiting(registry, actor, unit, request, way)
+        except RegistryError:
+            if way["via"] == "https":  # whoever asks has proved nothing, and is told nothing
+                raise UnprovenError from None
+            raise
         raise PendingError(refused.message, "approval")
     examined: object = None
     if bound in (None, request.digest) and unit.new_certificate_id is None:
