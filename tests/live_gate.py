@@ -188,17 +188,17 @@ def start_session(
 
     client.on_connect, client.on_disconnect, client.on_message = connected, disconnected, arrived
     client.on_subscribe = subscribed
-    try:
-        client.connect("localhost", port, keepalive)
-    except (ssl.SSLError, OSError) as error:  # TLS 1.2 refuses in the handshake
-        session.reason = str(error)
-        session.ended.set()
-        error.__traceback__ = None
-        with warnings.catch_warnings():  # paho forgets to close the socket
-            warnings.simplefilter("ignore", ResourceWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # paho forgets to close the socket of a failed handshake
+        try:
+            client.connect("localhost", port, keepalive)
+        except (ssl.SSLError, OSError) as error:  # TLS 1.2 refuses in the handshake
+            session.reason = str(error)
+            session.ended.set()
             client._reset_sockets()
+        if session.ended.is_set():
             gc.collect()
-        return session
+            return session
     client.loop_start()
     deadline = time.monotonic() + wait
     while not (session.accepted.is_set() or session.ended.is_set()) and time.monotonic() < deadline:
