@@ -298,8 +298,8 @@ def retire(name: str, endpoint_url: str, aws_profile: str | None, region: str | 
 def check(address: str, broker_ca: Path | None, endpoint_url: str, aws_profile: str | None, region: str | None) -> int:
     """Register a certificate, connect with it, with a wrong client id, and after its revocation; then remove it.
 
-    HOST:PORT is where devices connect. The registry has the certificate for less than a minute, with a policy for one client id that nobody else has. Its
-    key stays here and is forgotten.
+    HOST:PORT is where devices connect. The registry has the certificate for less than a minute, with a policy for one
+    client id that nobody else has. Its key stays here and is forgotten.
 
     \b
     Example:
