@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ import weak_devices
 from asking_devices import Device
 from keyassay.registry.errors import InvalidError, NotFoundError
 from keyassay.registry.registry import Registry
-from keyassay.replacement import proofs, provisioning
+from keyassay.replacement import campaigns, proofs, provisioning
 from keyassay.replacement.states import State
 from keyassay.storage import schema
 from replacing import new_key, old_device, register, start, states, unit, work
@@ -31,6 +33,13 @@ def begun(registry: Registry, kind: str, *things: str) -> str:
     replacement_id = start(registry, old_device(registry, *things), proof=kind, trustOldKey=False)
     work(registry)
     return replacement_id
+
+
+def provided(give: Callable[..., Any], registry: Registry, *given: Any) -> Any:
+    """Give things what they prove themselves with; then their devices are asked."""
+    found = give(registry, *given)
+    work(registry)
+    return found
 
 
 def public(key: Any) -> str:
@@ -69,10 +78,10 @@ def test_each_kind_can_be_chosen(kind: proofs.Kind) -> None:
 
 def test_a_claim_secret_proves_one_request_of_its_thing(registry: Registry, rows: Any) -> None:
     replacement_id = begun(registry, "secret", "pump", "valve")
-    made, more = provisioning.make_secrets(registry, A, replacement_id, HOUR)
+    made, more = provided(provisioning.make_secrets, registry, A, replacement_id, HOUR)
     secrets = dict(made)
     assert (sorted(secrets), more) == (["pump", "valve"], False)
-    assert provisioning.make_secrets(registry, A, replacement_id, HOUR) == ([], False), "each has one now"
+    assert provided(provisioning.make_secrets, registry, A, replacement_id, HOUR) == ([], False), "each has one now"
     pump = Device(registry, "pump")
     for by in (secrets["valve"], base64.b64encode(b"w" * 32).decode()):
         assert pump.ask(replacement_id, "secret", by)[1]["errorCode"] == "ProofRefused"
@@ -91,7 +100,7 @@ def test_a_claim_secret_proves_one_request_of_its_thing(registry: Registry, rows
 )
 def test_values_that_are_none_prove_nothing(registry: Registry, value: Any) -> None:
     replacement_id = begun(registry, "secret", "pump")
-    provisioning.make_secrets(registry, A, replacement_id, HOUR)
+    provided(provisioning.make_secrets, registry, A, replacement_id, HOUR)
     device = Device(registry, "pump")
     body = {**device.body(replacement_id), "proof": {"kind": "secret", "value": value}}
     assert device.publish("create-from-csr", body)[1]["errorCode"] == "ProofRefused"
@@ -99,11 +108,32 @@ def test_values_that_are_none_prove_nothing(registry: Registry, value: Any) -> N
         assert device.publish("create-from-csr", {**body, "proof": proof})[1]["errorCode"] == "ProofRefused"
 
 
+@pytest.mark.parametrize(
+    ("kind", "first"), [("secret", 2), ("device-key", 2), ("claim-certificate", 2), ("approval", 0)]
+)
+def test_devices_that_could_prove_nothing_are_not_asked(registry: Registry, rows: Any, kind: str, first: int) -> None:
+    """A device that fails before it was provisioned would look like an attacker."""
+    replacement_id = begun(registry, kind, "pump", "valve")
+    now = time.time_ns() // 1_000_000
+    _, funnel = campaigns.describe(registry, A, replacement_id, now)
+    assert (funnel.unproven, funnel.begun, len(rows.all("device_messages"))) == (first, 2 - first, 2 - first)
+    if kind == "secret":
+        provided(provisioning.make_secrets, registry, A, replacement_id, HOUR, ["pump"])
+        _, funnel = campaigns.describe(registry, A, replacement_id, now)
+        assert (funnel.unproven, funnel.begun) == (1, 1)
+        (message,) = rows.all("device_messages")
+        assert message["topic"].startswith("$aws/things/pump/")
+    assert rows.all("alerts") == []
+
+
 def test_a_thing_without_a_secret_and_one_that_expired_prove_nothing(registry: Registry) -> None:
     replacement_id = begun(registry, "secret", "pump")
     device = Device(registry, "pump")
-    assert device.ask(replacement_id, "secret", base64.b64encode(b"\0" * 32).decode())[1]["errorCode"] == "ProofRefused"
-    ((_, secret),), _ = provisioning.make_secrets(registry, A, replacement_id, HOUR)
+    nothing = base64.b64encode(b"\0" * 32).decode()
+    assert device.get()[0] == "rejected", "it is asked once it can answer"
+    assert device.ask(replacement_id, "secret", nothing)[1]["errorCode"] == "ProofRefused"
+    ((_, secret),), _ = provided(provisioning.make_secrets, registry, A, replacement_id, HOUR)
+    assert device.get()[0] == "accepted"
     expire(registry)
     assert device.ask(replacement_id, "secret", secret)[1]["errorCode"] == "ProofRefused"
 
@@ -112,7 +142,7 @@ def test_an_unproven_request_is_alerted_once_and_limited_and_the_device_is_serve
     registry: Registry, rows: Any
 ) -> None:
     replacement_id = begun(registry, "secret", "pump")
-    ((_, secret),), _ = provisioning.make_secrets(registry, A, replacement_id, HOUR)
+    ((_, secret),), _ = provided(provisioning.make_secrets, registry, A, replacement_id, HOUR)
     said = [Device(registry, "pump").ask(replacement_id, "secret", "eHh4")[1]["errorCode"] for _ in range(20)]
     assert said[:10] == ["ProofRefused"] * 10
     assert said[-1] == "Throttled"
@@ -124,9 +154,9 @@ def test_an_unproven_request_is_alerted_once_and_limited_and_the_device_is_serve
 def test_secrets_are_imported_and_replaced(registry: Registry) -> None:
     replacement_id = begun(registry, "secret", "pump", "valve")
     mine = base64.b64encode(b"m" * 16).decode()
-    provisioning.import_secrets(registry, A, replacement_id, HOUR, {"pump": mine})
-    ((_, made),), _ = provisioning.make_secrets(registry, A, replacement_id, HOUR, ["valve"])
-    ((_, again),), _ = provisioning.make_secrets(registry, A, replacement_id, HOUR, ["valve"])
+    provided(provisioning.import_secrets, registry, A, replacement_id, HOUR, {"pump": mine})
+    ((_, made),), _ = provided(provisioning.make_secrets, registry, A, replacement_id, HOUR, ["valve"])
+    ((_, again),), _ = provided(provisioning.make_secrets, registry, A, replacement_id, HOUR, ["valve"])
     valve = Device(registry, "valve")
     assert valve.ask(replacement_id, "secret", made)[1]["errorCode"] == "ProofRefused"
     assert valve.ask(replacement_id, "secret", again)[0] == "accepted"
@@ -146,18 +176,18 @@ def test_secrets_are_imported_and_replaced(registry: Registry) -> None:
 def test_bad_secrets_are_refused_and_none_of_them_is_kept(registry: Registry, rows: Any, given: Any) -> None:
     replacement_id = begun(registry, "secret", "pump", "valve")
     with pytest.raises(InvalidError):
-        provisioning.import_secrets(registry, A, replacement_id, HOUR, given)
+        provided(provisioning.import_secrets, registry, A, replacement_id, HOUR, given)
     assert rows.all("replacement_proofs") == []
 
 
 def test_proofs_belong_to_replacements_that_ask_for_them(registry: Registry) -> None:
     replacement_id = begun(registry, "secret", "pump")
     with pytest.raises(InvalidError):
-        provisioning.register_keys(registry, A, replacement_id, HOUR, {"pump": public(new_key())})
+        provided(provisioning.register_keys, registry, A, replacement_id, HOUR, {"pump": public(new_key())})
     with pytest.raises(InvalidError):
-        provisioning.make_secrets(registry, A, replacement_id, 5)
+        provided(provisioning.make_secrets, registry, A, replacement_id, 5)
     with pytest.raises(NotFoundError):
-        provisioning.make_secrets(registry, B, replacement_id, HOUR)
+        provided(provisioning.make_secrets, registry, B, replacement_id, HOUR)
 
 
 KEYS = {
@@ -181,7 +211,9 @@ def signature(key: Any, message: bytes, how: str = "") -> bytes:
 def test_another_key_of_the_device_proves_its_request(registry: Registry, kind: str, how: str) -> None:
     replacement_id = begun(registry, "device-key", "pump", "valve")
     key = KEYS[kind]()
-    provisioning.register_keys(registry, A, replacement_id, HOUR, {"pump": public(key), "valve": public(new_key())})
+    provided(
+        provisioning.register_keys, registry, A, replacement_id, HOUR, {"pump": public(key), "valve": public(new_key())}
+    )
     for thing, good in (("valve", False), ("pump", True)):
         device = Device(registry, thing)
         value = base64.b64encode(signature(key, device.message(replacement_id), how)).decode()
@@ -205,17 +237,17 @@ def test_keys_that_prove_nothing_are_refused(registry: Registry, rows: Any) -> N
     ]
     for given in bad:
         with pytest.raises(InvalidError):
-            provisioning.register_keys(registry, A, replacement_id, HOUR, given)
+            provided(provisioning.register_keys, registry, A, replacement_id, HOUR, given)
     assert rows.all("replacement_proofs") == []
-    provisioning.register_keys(registry, A, replacement_id, HOUR, {"pump": public(key)})
+    provided(provisioning.register_keys, registry, A, replacement_id, HOUR, {"pump": public(key)})
     with pytest.raises(InvalidError, match="pump"):
-        provisioning.register_keys(registry, A, replacement_id, HOUR, {"valve": public(key)})
+        provided(provisioning.register_keys, registry, A, replacement_id, HOUR, {"valve": public(key)})
 
 
 def test_the_key_that_proves_is_no_new_key(registry: Registry) -> None:
     replacement_id = begun(registry, "device-key", "pump")
     key = new_key()
-    provisioning.register_keys(registry, A, replacement_id, HOUR, {"pump": public(key)})
+    provided(provisioning.register_keys, registry, A, replacement_id, HOUR, {"pump": public(key)})
     assert Device(registry, "pump", key).ask(replacement_id, "device-key", key)[1]["errorCode"] == "KeyRefused"
 
 
@@ -223,7 +255,7 @@ def test_a_claim_certificate_proves_a_request_of_each_of_its_things(registry: Re
     replacement_id = begun(registry, "claim-certificate", "pump", "valve", "motor")
     key = new_key()
     pem = fleet_keys.device("claim", key=key).pem
-    provisioning.add_claim_certificate(registry, A, replacement_id, HOUR, pem, ["pump", "valve"])
+    provided(provisioning.add_claim_certificate, registry, A, replacement_id, HOUR, pem, ["pump", "valve"])
     for thing in ("pump", "valve"):
         assert Device(registry, thing).ask(replacement_id, "claim-certificate", key)[0] == "accepted"
     motor = Device(registry, "motor")
@@ -236,7 +268,7 @@ def test_claim_certificates_that_are_not_valid_now_are_refused(registry: Registr
     for days in ((-10, -1), (1, 10)):
         pem = fleet_keys.device("claim", key=new_key(), days=days).pem
         with pytest.raises(InvalidError):
-            provisioning.add_claim_certificate(registry, A, replacement_id, HOUR, pem, ["pump"])
+            provided(provisioning.add_claim_certificate, registry, A, replacement_id, HOUR, pem, ["pump"])
 
 
 def test_a_request_waits_for_its_approval(registry: Registry, rows: Any) -> None:

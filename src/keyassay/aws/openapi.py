@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from keyassay.aws.operations import ROLES, Operations, Route, discover
+from keyassay.aws.operations import ROLES, Access, Operations, Route, discover
 from keyassay.aws.protocol import LABEL
 from keyassay.aws.shapes import RANGES, Shape
 
@@ -107,6 +107,8 @@ def _described(route: Route, schemas: _Schemas) -> dict[str, Any]:
         "x-keyassay-access": route.access.value,
         "x-keyassay-roles": sorted(role for role, may in ROLES.items() if route.access in may),
     }
+    if route.access is Access.OPEN:
+        described["security"] = []  # no signature
     if more:
         described["description"] = more
     if parameters:

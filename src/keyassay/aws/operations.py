@@ -41,7 +41,7 @@ class Access(StrEnum):
 OPEN_PATHS = frozenset({"/keyassay/v1/claims"})
 #: What each role of an access key may do.
 ROLES: dict[str, frozenset[Access]] = {
-    "administrator": frozenset(Access),
+    "administrator": frozenset(Access) - {Access.OPEN},  # which nobody has to be permitted
     "operator": frozenset({Access.READ, Access.REGISTER, Access.CHANGE}),
     "registrar": frozenset({Access.READ, Access.REGISTER}),
     "auditor": frozenset({Access.READ}),

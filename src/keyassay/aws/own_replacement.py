@@ -141,7 +141,7 @@ def get_replacement(request: Request, params: dict[str, Any]) -> dict[str, Any]:
 
     ``funnel`` counts units that are in a state or further on their way, ``states`` those that are in it now. ``stuck``
     counts units whose device was asked and has not gone on for ``stuckAfterSeconds``; ``failed`` those that count for
-    ``haltOnFailures``.
+    ``haltOnFailures``; ``unproven`` those that wait until their device is given a secret or its key is registered.
     """
     now = time.time_ns() // 1_000_000
     row, found = campaigns.describe(registry_of(request), actor_of(request), params["replacementId"], now)
@@ -166,6 +166,7 @@ def _funnel(found: Funnel, now: int) -> dict[str, Any]:
         "stuck": found.stuck,
         "oldestStuckSeconds": None if oldest is None else (now - oldest) // 1_000,
         "failed": found.failed,
+        "unproven": found.unproven,
         "withProblem": found.with_problem,
     }
 

@@ -381,6 +381,12 @@ def _funnel(found: Mapping[str, Any]) -> str:
     if found["withProblem"]:
         lines.append(f"{found['withProblem']:,} units have a problem: keyassay replace units {found['replacementId']} "
                      "--problems")  # fmt: skip
+    if found["unproven"]:
+        how = {"secret": "secrets", "device-key": "keys", "claim-certificate": "claims"}[found["settings"]["proof"]]
+        lines.append(
+            f"{found['unproven']:,} devices are asked once they can prove a request: "
+            f"keyassay replace {how} {found['replacementId']}"
+        )
     if not found["planned"]:
         lines.append("still being planned")
     if found["skipped"]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, case, func, select, update
+from sqlalchemy import Connection, RowMapping, case, exists, func, select, true, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from keyassay.registry.errors import InvalidError, NotFoundError, TaskExistsError
 from keyassay.registry.registry import Page, Registry
@@ -26,6 +27,8 @@ _HOUR = 3_600
 _DAY = 24 * _HOUR
 #: how a device proves itself; the last one is chosen by ``trustOldKey``
 PROOFS = ("secret", "claim-certificate", "device-key", "approval", "old-key")
+#: those that a thing has to have been given before its device is asked
+_GIVEN_BEFORE = PROOFS[:3]
 ISSUERS = ("registry", "hook")
 #: what was skipped is kept with a replacement: so many names
 _SKIPPED = 100
@@ -258,6 +261,7 @@ class Funnel:
         begun: units whose devices have been asked (or served otherwise).
         stuck: units whose device has been asked and has not gone on for ``stuck_after`` seconds.
         failed: those that count for ``halt_on_failures``: FAILED, and stuck with a new certificate.
+        unproven: units that are not begun, since their device was given nothing to prove a request with.
         oldest_stuck_at: since when the first of them is stuck, milliseconds since 1970.
         with_problem: units of any state that carry a problem.
     """
@@ -266,6 +270,7 @@ class Funnel:
     begun: int
     stuck: int
     failed: int
+    unproven: int
     oldest_stuck_at: int | None
     with_problem: int
 
@@ -283,6 +288,32 @@ class Funnel:
             count += self.states.get(state, 0)
             found[state] = count
         return {state: found[state] for state in WAY}
+
+
+#: the condition that the device of a unit was not asked yet
+NOT_BEGUN = (_U.state == State.PLANNED.value) & (_U.batch == 0)
+
+
+def can_prove(proof: str, now: int) -> ColumnElement[bool]:
+    """The condition that the thing of a unit has what it proves its request with.
+
+    A device that is asked before it was given its secret, or before its key was registered, could only fail, and look
+    like an attacker. What an operator approves, and the old key, need nothing beforehand.
+
+    Args:
+        proof: of the replacement's settings.
+        now: milliseconds since 1970.
+    """
+    if proof not in _GIVEN_BEFORE:
+        return true()
+    given = schema.replacement_proofs.c
+    return exists().where(
+        given.account_id == _U.account_id,
+        given.replacement_id == _U.replacement_id,
+        given.thing_name == _U.thing_name,
+        given.kind == proof,
+        given.expires_at > now,
+    )
 
 
 def funnel(connection: Connection, row: Mapping[Any, Any], now: int) -> Funnel:
@@ -312,7 +343,9 @@ def funnel(connection: Connection, row: Mapping[Any, Any], now: int) -> Funnel:
         oldest = first if oldest is None else min(oldest, first)
     problems = select(func.count()).where(its, _U.problem.is_not(None))
     with_problem = connection.execute(problems).scalar_one()
-    return Funnel(states, begun, stuck, failed, oldest, with_problem)
+    waits = select(func.count()).where(its, NOT_BEGUN, ~can_prove(Settings.read(row["settings"]).proof, now))
+    unproven = connection.execute(waits).scalar_one()
+    return Funnel(states, begun, stuck, failed, unproven, oldest, with_problem)
 
 
 def describe(registry: Registry, actor: Actor, replacement_id: str, now: int) -> tuple[RowMapping, Funnel]:

@@ -332,7 +332,8 @@ class _Pass:
         room = min(BEGUN_AT_ONCE, settings.batch - self._in_flight(settings))
         if room <= 0:
             return False
-        waiting = self._read_units(_U.state == State.PLANNED.value, _U.batch == 0, size=room)
+        able = campaigns.can_prove(settings.proof, time.time_ns() // 1_000_000)
+        waiting = self._read_units(campaigns.NOT_BEGUN, able, size=room)
         if not waiting:
             return False
 

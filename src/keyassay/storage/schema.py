@@ -513,9 +513,9 @@ gates = Table(
     Column("retired_at", BigInteger),
 )
 
-#: who was connected when: intervals, kept for at least 31 days. ``started_at`` is by the gate's clock, the other times
-#: are by the server's: ``recorded_at`` when it heard of the session, ``seen_at`` when the gate last had it in its table,
-#: ``sent_at`` a time after which the device has certainly sent something, ``ended_at`` is null while it lasts
+#: who was connected when: intervals, kept for at least 31 days. ``started_at`` is by the gate's clock, the others are
+#: by the server's: ``recorded_at`` when it heard of the session, ``seen_at`` when the gate last had it in its
+#: table, ``sent_at`` a time after which the device has certainly sent something, ``ended_at`` is null while it lasts
 connections = Table(
     "connections",
     METADATA,
