@@ -23,7 +23,7 @@ from keyassay.registry.registry import Registry
 from keyassay.replacement import campaigns, proofs, provisioning
 from keyassay.replacement.states import State
 from keyassay.storage import schema
-from replacing import new_key, old_device, register, start, states, unit, work
+from replacing import connect, new_key, old_device, register, start, states, unit, work
 from two_accounts import A, B
 
 HOUR = 3_600
@@ -318,3 +318,25 @@ def test_bad_approvals_are_refused(registry: Registry, given: Any) -> None:
     replacement_id = begun(registry, "approval", "pump")
     with pytest.raises(InvalidError):
         provisioning.approve(registry, A, replacement_id, HOUR, given)
+
+
+@pytest.mark.parametrize("end", ["complete", "canceled"])
+def test_secrets_go_when_the_replacement_has_ended(registry: Registry, rows: Any, end: str) -> None:
+    replacement_id = begun(registry, "secret", "pump")
+    ((_, secret),), _ = provided(provisioning.make_secrets, registry, A, replacement_id, HOUR)
+    pump = Device(registry, "pump")
+    if end == "complete":
+        with registry.database.write(A) as transaction:
+            row = campaigns.find(transaction.connection, A.account_id, replacement_id)
+            campaigns.change(transaction, replacement_id, settings={**row["settings"], "graceSeconds": 0})
+        answer = pump.ask(replacement_id, "secret", secret)[1]
+        connect(registry, answer["certificateId"], "pump")
+    else:
+        campaigns.cancel(registry, A, replacement_id)
+    assert rows.all("replacement_proofs", kind="secret")[0]["sealed_secret"] is not None
+    for _ in range(3):
+        work(registry)
+    assert rows.all("replacements")[0]["ended_at"] is not None
+    (row,) = rows.all("replacement_proofs", kind="secret")
+    assert row["sealed_secret"] is None
+    assert row["used_by"] == (pump.csr_digest if end == "complete" else None)

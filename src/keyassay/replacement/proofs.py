@@ -158,6 +158,13 @@ def verify(
     return accepted
 
 
+def forget_secrets(transaction: Transaction, replacement_id: str) -> None:
+    """Remove the claim secrets of a replacement that has ended: what proved which request stays known."""
+    its = (_P.account_id == transaction.account_id) & (_P.replacement_id == replacement_id)
+    statement = update(schema.replacement_proofs).where(its, _P.kind == Kind.SECRET.value)
+    transaction.execute(statement.values(sealed_secret=None, expires_at=transaction.now))
+
+
 def verify_nothing(csr_der: bytes, proof: Mapping[str, Any]) -> None:
     """Take about the time of ``verify`` for a thing that does not exist, and raise.
 

@@ -22,7 +22,7 @@ from keyassay.audit.screening import Screen
 from keyassay.registry import alerts, device_messages
 from keyassay.registry.lifecycle import Status as CertificateStatus
 from keyassay.registry.registry import Registry
-from keyassay.replacement import automatic, campaigns, proving, retiring, returning, units, watching
+from keyassay.replacement import automatic, campaigns, proofs, proving, retiring, returning, units, watching
 from keyassay.replacement.campaigns import Settings
 from keyassay.replacement.states import BEYOND_RETURN, OPEN_STATUSES, State, Status
 from keyassay.replacement.units import Move, Unit
@@ -454,6 +454,7 @@ class _Pass:
             row = campaigns.find(transaction.connection, self.account_id, self.replacement_id)
             found = campaigns.funnel(transaction.connection, row, transaction.now)
             campaigns.change(transaction, self.replacement_id, status=Status.COMPLETED.value, ended_at=transaction.now)
+            proofs.forget_secrets(transaction, self.replacement_id)
             details = {"units": {state.value: count for state, count in sorted(found.states.items())}}
             transaction.record("CompleteReplacement", "replacement", self.replacement_id, details)
             return False
@@ -485,6 +486,7 @@ class _Pass:
 
         def change(transaction: Transaction) -> None:
             campaigns.change(transaction, self.replacement_id, ended_at=transaction.now)
+            proofs.forget_secrets(transaction, self.replacement_id)
             transaction.record("RolledBackReplacement", "replacement", self.replacement_id)
 
         self._transact(change, Status.CANCELED)
