@@ -1,6 +1,6 @@
 """A fleet replaced from end to end: how long it takes, which steps take it, and what each program costs.
 
-    python3 dev.py bench replacement [--devices 2000] [--batch 100] [--grace 3] [--ask-again 20]
+    python3 dev.py bench replacement [--devices 2000] [--batch 100] [--grace 3] [--ask-again 1200]
 
 A real server (SQLite) with its workers, a real gate (agent, HAProxy, Mosquitto), a real audit. The devices are
 simulated in this process: TLS 1.3 with a key of their own each, MQTT 3.1.1, and the protocol of replacements, as
@@ -21,6 +21,7 @@ import hmac
 import json
 import os
 import random
+import socket
 import ssl
 import statistics
 import subprocess
@@ -40,6 +41,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import text
+from way_out import Way, certified, pem_of, status
 
 from keyassay.registry import certificates, policies, principals, things
 from keyassay.replacement import campaigns, provisioning
@@ -47,15 +49,12 @@ from keyassay.server.opening import open_registry
 from keyassay.server.settings import Settings
 from keyassay.storage.database import Actor
 from registry import ACCOUNT, REGION, audit, serving
-from way_out import Way, certified, pem_of, status
 
 PREFIX = b"keyassay-replacement-v1"
 ACTOR = Actor(ACCOUNT, "benchmark", "127.0.0.1")
 STEPS = ("BEGUN", "ISSUED", "DELIVERED", "CONNECTED", "OLD_INACTIVE", "OLD_REVOKED", "DETACHED", "DONE")
 #: connections that devices set up at a time
 AT_ONCE = 32
-#: seconds that a step of the fleet may take
-PATIENCE = 1_800.0
 TICKS = os.sysconf("SC_CLK_TCK")
 #: things without any certificate that is valid and may be used
 WITHOUT = text(
@@ -248,7 +247,7 @@ class Device:
 # The registry
 
 
-def registered(registry: Any, way: Way, fleet: Fleet, number: int) -> list[Device]:
+def registered(registry: Any, fleet: Fleet, number: int) -> list[Device]:
     """A fleet with small keys, each with its thing; all have one policy."""
     own = f"arn:aws:iot:{REGION}:{ACCOUNT}:client/${{iot:Connection.Thing.ThingName}}"
     statement = {"Effect": "Allow", "Action": "iot:Connect", "Resource": own}
@@ -360,14 +359,14 @@ def give_secrets(registry: Any, replacement_id: str, fleet: Fleet, number: int) 
             time.sleep(0.1)
 
 
-async def until_done(way: Way, registry: Any, replacement_id: str) -> int:
+async def until_done(way: Way, registry: Any, replacement_id: str, patience: float) -> int:
     """Wait until a replacement has ended; the most things that were without a valid certificate at any look."""
-    end, without, shown = time.monotonic() + PATIENCE, 0, time.monotonic()
+    end, without, shown = time.monotonic() + patience, 0, time.monotonic()
     while time.monotonic() < end:
         with registry.database.read() as connection:
             without = max(without, connection.execute(WITHOUT).scalar())
             row = campaigns.find(connection, ACCOUNT, replacement_id)
-            if row["status"] not in ("RUNNING",):
+            if row["status"] != "RUNNING":
                 break
         if time.monotonic() > shown + 15:
             shown = time.monotonic()
@@ -382,13 +381,13 @@ async def until_done(way: Way, registry: Any, replacement_id: str) -> int:
 async def measure(way: Way, registry: Any, fleet: Fleet, given: argparse.Namespace) -> list[str]:
     """Connect, audit, replace, check; what is wrong."""
     begun = time.monotonic()
-    devices = registered(registry, way, fleet, given.devices)
+    devices = registered(registry, fleet, given.devices)
     print(f"{given.devices} devices registered in {time.monotonic() - begun:.1f} s")
     await asyncio.sleep(3.0)  # the gate has them all
     begun = time.monotonic()
     tasks = [asyncio.create_task(one.run()) for one in devices]
     while not all(one.connected for one in devices):
-        if time.monotonic() > begun + PATIENCE:
+        if time.monotonic() > begun + given.patience:
             return ["devices do not connect"]
         await asyncio.sleep(0.1)
     print(f"all connected in {time.monotonic() - begun:.1f} s")
@@ -402,7 +401,7 @@ async def measure(way: Way, registry: Any, fleet: Fleet, given: argparse.Namespa
     replacement_id = campaigns.start(registry, ACTOR, {"auditTaskId": task["taskId"]}, settings, "benchmark")
     thread = threading.Thread(target=give_secrets, args=(registry, replacement_id, fleet, given.devices), daemon=True)
     thread.start()
-    without = await until_done(way, registry, replacement_id)
+    without = await until_done(way, registry, replacement_id, given.patience)
     took = (time.time_ns() // 1_000_000 - start) / 1000
     used = processes(roots) - cpu
     used["clients (this process)"] = time.process_time() - own  # type: ignore[assignment]
@@ -428,7 +427,10 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=2_000, help="how many (default: 2000)")
     parser.add_argument("--batch", type=int, default=100, help="devices at a time (default: 100)")
     parser.add_argument("--grace", type=int, default=3, help="seconds that old certificates are INACTIVE (default: 3)")
-    parser.add_argument("--ask-again", type=float, default=20.0, help="seconds until idle devices ask again; 0: never")
+    parser.add_argument(
+        "--ask-again", type=float, default=1_200.0, help="seconds until idle devices ask again; 0: never"
+    )
+    parser.add_argument("--patience", type=float, default=1_800.0, help="seconds until it gives up (default: 1800)")
     given = parser.parse_args()
     program = Path(sys.executable).with_name("keyassay")
     with serving(program) as server, tempfile.TemporaryDirectory(prefix="kb-") as name:
@@ -461,8 +463,6 @@ def main() -> None:
 
 def _free_port() -> int:
     """A TCP port that nobody uses."""
-    import socket
-
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

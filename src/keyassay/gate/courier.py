@@ -25,9 +25,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 REQUESTS = ("$aws/things/+/keyassay/replacement/get", "$aws/things/+/keyassay/replacement/create-from-csr")
 #: bytes of a payload that are carried; of a larger one nothing, which the registry refuses in words
 LARGEST_PAYLOAD = 32_768
-#: requests that wait, at all and of one topic; of a batch: how many and how many bytes
+#: requests that wait, at all and of one topic; of a batch: how many (a reply waits for the last of its batch) and how
+#: many bytes
 _MOST, _OF_ONE = 10_000, 4
-_BATCH, _BATCH_BYTES = 64, 262_144
+_BATCH, _BATCH_BYTES = 8, 262_144
 #: seconds: between two questions for messages, for the broker's answer, of the back-off
 _POLL, _PATIENCE, _LEAST, _LONGEST = 0.2, 10.0, 0.2, 30.0
 #: seconds after which a kept number tells nothing: all messages of that time have expired

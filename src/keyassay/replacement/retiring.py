@@ -56,6 +56,7 @@ def _held_up(allowed: Sequence[State]) -> ColumnElement[bool]:
 def _thing_outside() -> ColumnElement[bool]:
     """A thing of the old certificate is in no open unit that is proven."""
     covered = exists().where(_others(), _OTHER.c.thing_name == _P.thing_name, _among(PROVEN))
+    covered = covered.correlate(schema.replacement_units, schema.thing_principals)  # of the outermost query, too
     return exists().where(_P.account_id == _U.account_id, _P.certificate_id == _U.old_certificate_id, ~covered)
 
 

@@ -657,7 +657,7 @@ replacement_units = Table(
         "old_certificate_id",
         "thing_name",
         unique=True,
-        sqlite_where=text("open"),
+        sqlite_where=text("open = 1"),  # as queries say it: else they would not use it
         postgresql_where=text("open"),
     ),
 )

@@ -203,7 +203,7 @@ def upgrade() -> None:
             "uq_replacement_units_open",
             ["account_id", "old_certificate_id", "thing_name"],
             unique=True,
-            sqlite_where=sa.text("open"),
+            sqlite_where=sa.text("open = 1"),
             postgresql_where=sa.text("open"),
         )
     op.create_table(
