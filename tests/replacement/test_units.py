@@ -119,6 +119,25 @@ def test_a_thing_outside_of_the_replacement_keeps_the_old_certificate_active(reg
     assert status_of(registry, old) == "REVOKED"
 
 
+def test_what_a_thing_proved_for_another_old_certificate_does_not_count(registry: Registry) -> None:
+    shared, own = old_device(registry, "in", "out"), replacing.register(registry, "own")
+    principals.attach(registry, A, "out", f"arn:aws:iot:us-east-1:{A.account_id}:cert/{own}")
+    other = start(registry, own, graceSeconds=3_600)
+    work(registry)
+    connect(registry, issue(registry, unit(registry, other, "out")), "out")
+    work(registry)
+    assert unit(registry, other, "out").state is State.OLD_INACTIVE
+    thing_groups.create(registry, A, "some")
+    memberships.add(registry, A, "in", "some")
+    selection = {"certificateIds": [shared], "thingGroupName": "some"}
+    replacement_id = campaigns.start(registry, A, selection, replacing.SETTINGS, "token")
+    work(registry)
+    connect(registry, issue(registry, unit(registry, replacement_id, "in")), "in")
+    work(registry)
+    assert unit(registry, replacement_id, "in").state is State.CONNECTED
+    assert status_of(registry, shared) == "ACTIVE"  # nothing shows that "out" does without it
+
+
 def test_a_certificate_without_a_thing_is_reported(registry: Registry) -> None:
     old = old_device(registry)
     replacement_id = start(registry, old)
