@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,19 +96,17 @@ def agent(*arguments: Any) -> Iterator[Running]:
 def test_a_device_with_a_weak_key_gets_a_new_one_and_the_old_is_refused(registry: Any, tmp_path: Path) -> None:
     with gate_with_courier(registry) as gate:
         old = gate.device("pump", made=gate.certificate("pump", key=weak_devices.weak_key()))
-        with agent(gate, old, "pump", tmp_path / "device") as running:
+        claim = tmp_path / "claim.json"
+        with agent(gate, old, "pump", tmp_path / "device", "--claim", str(claim)) as running:
             until(lambda: running.said("connected with the current certificate"), 20)
             replacement_id = start(registry, old.id, proof="secret", trustOldKey=False)
             until(lambda: states(registry, replacement_id).get("pump") == "PLANNED")
-            # the device has no secret yet: it is refused, and nothing else happens
-            until(lambda: running.said("ProofRefused"), 20)
-            running.kill()
+            time.sleep(2)  # the device has no secret yet: it is not asked, and looks like no attacker
+            assert not running.said("refused")
             ((thing, secret),), more = provisioning.make_secrets(registry, A, replacement_id, 3_600)
             assert (thing, more) == ("pump", False)
-            claim = tmp_path / "claim.json"
-            claim.write_text(json.dumps({"secret": secret}))
-            running.command += ["--claim", str(claim)]
-            running.start()
+            claim.with_suffix(".new").write_text(json.dumps({"secret": secret}))
+            claim.with_suffix(".new").rename(claim)
             until(lambda: running.said("replaced"), 30)
             found = unit(registry, replacement_id, "pump")
             assert running.current.subject.rfc4514_string() == "CN=pump"

@@ -37,8 +37,7 @@ from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion
 
 LOG = logging.getLogger("keyassay-device")
-PREFIX = b"keyassay-replacement-v1"
-_ANSWERS = {False: "connected", True: "refused"}
+PREFIX, _SAID = b"keyassay-replacement-v1", {False: "connected", True: "refused"}
 
 
 def make_proof(kind: str, message: bytes, secret: bytes, key_pem: bytes) -> dict[str, str]:
@@ -83,14 +82,16 @@ class Agent:
         self.options = options
         self.state = Path(options.state)
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.claim: dict[str, str] = json.loads(Path(options.claim).read_text()) if options.claim else {}
-        self.secret = base64.b64decode(self.claim.get("secret", ""))
         self.proof_key = Path(options.proof_key).read_bytes() if options.proof_key else b""
         self.topic = f"$aws/things/{options.thing}/keyassay/replacement"
         self.failures = 0
         self.try_new = True
 
-    # what is on disk
+    @property
+    def claim(self) -> dict[str, str]:
+        """What the operator gave; it may come while this runs."""
+        path = Path(self.options.claim or "")
+        return json.loads(path.read_text()) if path.is_file() else {}
 
     def current(self) -> tuple[Path, Path | None]:
         """Certificate and key that are proven: one file, or the two that the device began with."""
@@ -128,7 +129,8 @@ class Agent:
         der = x509.load_pem_x509_csr(pem.encode()).public_bytes(Encoding.DER)
         parts = (PREFIX, account_id.encode(), replacement_id.encode(), self.options.thing.encode())
         message = b"\0".join((*parts, hashlib.sha256(der).digest()))
-        proof = make_proof(kind, message, self.secret, self.proof_key)
+        secret = base64.b64decode(self.claim.get("secret", ""))
+        proof = make_proof(kind, message, secret, self.proof_key)
         return {"replacementId": replacement_id, "certificateSigningRequest": pem, "proof": proof}
 
     def take(self, answer: dict[str, Any]) -> bool:
@@ -177,7 +179,7 @@ class Agent:
         """One connection, until it ends: "again", "refused" (before CONNACK), "lost" or "unreachable"."""
         happened: queue.SimpleQueue[tuple[str, str, bytes]] = queue.SimpleQueue()
         client = mqtt.Client(CallbackAPIVersion.VERSION2, self.options.thing, reconnect_on_failure=False)
-        client.on_connect = lambda _c, _d, _f, code, _p: happened.put((_ANSWERS[code.is_failure], "", b""))
+        client.on_connect = lambda _c, _d, _f, code, _p: happened.put((_SAID[code.is_failure], "", b""))
         client.on_disconnect = lambda *_: happened.put(("ended", "", b""))
         client.on_subscribe = lambda *_: happened.put(("subscribed", "", b""))
         client.on_message = lambda _c, _d, one: happened.put(("message", one.topic, bytes(one.payload)))
@@ -253,7 +255,7 @@ class Agent:
         """Ask over HTTPS, where the broker lets the device in no more; true if there is a new certificate."""
         try:
             account_id, replacement_id = self.claim["accountId"], self.claim["replacementId"]
-            kind = self.claim.get("proof") or ("secret" if self.secret else "device-key")
+            kind = self.claim.get("proof") or ("secret" if "secret" in self.claim else "device-key")
             names = {"accountId": account_id, "thingName": self.options.thing}
             body = names | self.request(replacement_id, account_id, kind)
             context = ssl.create_default_context(cafile=self.options.claims_ca or self.options.ca)
@@ -277,13 +279,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--key", required=True, help="PEM file of its key")
     parser.add_argument("--ca", help="PEM file that the broker's certificate is checked with")
     parser.add_argument("--state", required=True, help="folder of its own, for what is new")
-    parser.add_argument("--claim", help="JSON file: secret, and for HTTPS accountId and replacementId")
+    parser.add_argument("--claim", help="JSON file: secret, for HTTPS accountId and replacementId; may come later")
     parser.add_argument("--proof-key", help="PEM file of another key: the device's own, or a claim certificate's")
     parser.add_argument("--claims-url", help="https://REGISTRY/keyassay/v1/claims, where the broker refuses the device")
     parser.add_argument("--claims-ca", help="PEM file that the registry's certificate is checked with (default: --ca)")
-    parser.add_argument(
-        "--retry", type=float, default=2.0, help="seconds, the least, until it tries again (default: 2)"
-    )
+    parser.add_argument("--retry", type=float, default=2.0, help="seconds until it tries again, at least (default: 2)")
     options = parser.parse_args(arguments)
     if options.claims_url and not options.claims_url.startswith(("https://", "http://127.0.0.1:")):
         parser.error("claims go over https://")
