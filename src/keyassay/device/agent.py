@@ -37,7 +37,7 @@ from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion
 
 LOG = logging.getLogger("keyassay-device")
-PREFIX, _SAID = b"keyassay-replacement-v1", {False: "connected", True: "refused"}
+PREFIX, _SAID, _TRIES = b"keyassay-replacement-v1", {False: "connected", True: "refused"}, 5
 
 
 def make_proof(kind: str, message: bytes, secret: bytes, key_pem: bytes) -> dict[str, str]:
@@ -85,7 +85,7 @@ class Agent:
         self.proof_key = Path(options.proof_key).read_bytes() if options.proof_key else b""
         self.topic = f"$aws/things/{options.thing}/keyassay/replacement"
         self.failures = 0
-        self.try_new = True
+        self.tries = _TRIES
 
     @property
     def claim(self) -> dict[str, str]:
@@ -129,8 +129,7 @@ class Agent:
         der = x509.load_pem_x509_csr(pem.encode()).public_bytes(Encoding.DER)
         parts = (PREFIX, account_id.encode(), replacement_id.encode(), self.options.thing.encode())
         message = b"\0".join((*parts, hashlib.sha256(der).digest()))
-        secret = base64.b64decode(self.claim.get("secret", ""))
-        proof = make_proof(kind, message, secret, self.proof_key)
+        proof = make_proof(kind, message, base64.b64decode(self.claim.get("secret", "")), self.proof_key)
         return {"replacementId": replacement_id, "certificateSigningRequest": pem, "proof": proof}
 
     def take(self, answer: dict[str, Any]) -> bool:
@@ -144,7 +143,7 @@ class Agent:
             LOG.warning("what came is no certificate for the new key")
             return False
         write_whole(self.state / "new.pem", certificate.public_bytes(Encoding.PEM).decode() + key_pem)
-        self.try_new = True
+        self.tries = _TRIES
         LOG.info("got the new certificate %s", answer.get("certificateId"))
         return True
 
@@ -159,16 +158,16 @@ class Agent:
     def run(self, stop: threading.Event) -> None:
         """Stay connected until told to stop."""
         while not stop.is_set():
-            new = self.state / "new.pem"
-            trying_new = self.try_new and new.exists()
-            outcome = self.session(new if trying_new else None, stop)
+            new = self.state / "new.pem" if self.tries and (self.state / "new.pem").exists() else None
+            outcome = self.session(new, stop)
             if outcome == "again":  # to connect with another certificate
                 continue
-            if outcome == "refused" and trying_new:
-                LOG.warning("the new certificate was refused: back to the old one")
-                self.try_new = False
+            if outcome == "refused" and new:
+                self.tries -= 1  # the gate may not know it yet; after some tries it is the old one's turn
+                LOG.warning("the new certificate was refused, %d more tries", self.tries)
+                stop.wait(self.options.retry)
                 continue
-            self.try_new = True
+            self.tries = _TRIES
             if outcome == "refused" and self.options.claims_url and self.claim_over_https():
                 continue
             self.failures = min(self.failures + 1, 16)
@@ -222,12 +221,13 @@ class Agent:
             elif what == "message" and self.hear(client, topic, payload) == "taken":
                 return "again"
             elif what == "message" and topic.endswith(("/rejected", "/pending")):
-                ask_at = time.monotonic() + self.options.retry * random.uniform(5, 15)  # noqa: S311
+                idle = 60 if topic.endswith("/get/rejected") else 1  # nothing to do: `notify` tells when there is
+                ask_at = time.monotonic() + idle * self.options.retry * random.uniform(5, 15)  # noqa: S311
             if accepted and time.monotonic() > ask_at:
                 client.publish(f"{self.topic}/get", "{}", 1)
                 ask_at = float("inf")
-            if not self.try_new and time.monotonic() > begun + 60 * self.options.retry:
-                self.try_new = True
+            if not self.tries and time.monotonic() > begun + 60 * self.options.retry:
+                self.tries = _TRIES
                 return "again"  # the new certificate was refused a while ago: perhaps it is let in now
         return "lost"
 
@@ -256,8 +256,8 @@ class Agent:
         try:
             account_id, replacement_id = self.claim["accountId"], self.claim["replacementId"]
             kind = self.claim.get("proof") or ("secret" if "secret" in self.claim else "device-key")
-            names = {"accountId": account_id, "thingName": self.options.thing}
-            body = names | self.request(replacement_id, account_id, kind)
+            body = {"accountId": account_id, "thingName": self.options.thing}
+            body |= self.request(replacement_id, account_id, kind)
             context = ssl.create_default_context(cafile=self.options.claims_ca or self.options.ca)
             asked = urllib.request.Request(self.options.claims_url, json.dumps(body).encode())  # noqa: S310  ours
             with urllib.request.urlopen(asked, timeout=30, context=context) as said:  # noqa: S310
