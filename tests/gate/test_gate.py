@@ -364,17 +364,17 @@ def test_without_the_registry_the_last_known_state_stays(registry: Any, source: 
 
 @SQLITE
 def test_a_stale_gate_lets_nobody_new_in_if_it_was_told_so(registry: Any, source: Telling) -> None:
-    with running_gate(registry, source=source, stale_after=2) as gate:
+    with running_gate(registry, source=source, stale_after=6) as gate:
         device, other = gate.device("pump-1"), gate.device("pump-2")
         session = gate.connect(other)
-        time.sleep(4)
+        time.sleep(8)
         assert gate.connect(device).accepted.is_set() or pytest.fail("it is not stale while the registry answers")
         source.down = True
-        time.sleep(7)
+        time.sleep(11)
         assert not gate.connect(device).accepted.is_set()
         assert not session.ended.is_set()
         source.down = False
-        until(gate.connect(device).accepted.is_set, 15)
+        until(lambda: gate.connect(device).accepted.is_set(), 15)
         assert until(lambda: source.seen("stale", certificateId=device.id))
 
 

@@ -217,22 +217,21 @@ class Agent:
                     self.adopt()
                 client.subscribe([(f"{self.topic}/notify", 1), (f"{self.topic}/+/+", 1)])
             elif what == "subscribed" or (what == "message" and topic.endswith("/notify")):
-                client.publish(f"{self.topic}/get", "{}", 1)
-            elif what == "message" and self.hear(client, topic, payload) == "taken":
-                return "again"
-            elif what == "message" and topic.endswith(("/rejected", "/pending")):
-                idle = 60 if topic.endswith("/get/rejected") else 1  # nothing to do: `notify` tells when there is
+                ask_at = 0.0
+            elif what == "message":
+                if (heard := self.hear(client, topic, payload)) == "taken":
+                    return "again"
+                idle = 60 if heard == "" and "/get/" in topic else 1  # nothing to do: `notify` tells when there is
                 ask_at = time.monotonic() + idle * self.options.retry * random.uniform(5, 15)  # noqa: S311
-            if accepted and time.monotonic() > ask_at:
+            if accepted and time.monotonic() > ask_at:  # again, if no answer comes: messages get lost
                 client.publish(f"{self.topic}/get", "{}", 1)
-                ask_at = float("inf")
+                ask_at = time.monotonic() + self.options.retry * random.uniform(5, 15)  # noqa: S311
             if not self.tries and time.monotonic() > begun + 60 * self.options.retry:
-                self.tries = _TRIES
-                return "again"  # the new certificate was refused a while ago: perhaps it is let in now
+                return "lost"  # the new certificate was refused a while ago: perhaps it is let in now
         return "lost"
 
     def hear(self, client: mqtt.Client, topic: str, payload: bytes) -> str:
-        """A message of the registry; "taken" if it brought the new certificate."""
+        """A message of the registry: "taken" if it brought the new certificate, "asked" if that was asked for."""
         try:
             body = json.loads(payload)
         except ValueError:
@@ -243,6 +242,7 @@ class Agent:
             if waiting and mine:  # another certificate's replacement is not this key's business
                 asked = self.request(body["replacementId"], body["accountId"], body["proof"])
                 client.publish(f"{self.topic}/create-from-csr", json.dumps(asked), 1)
+                return "asked"
         elif topic == f"{self.topic}/create-from-csr/accepted":
             return "taken" if self.take(body) else ""
         elif topic == f"{self.topic}/create-from-csr/rejected":

@@ -11,6 +11,7 @@ import contextlib
 import os
 import random
 import secrets
+import socket
 import threading
 import time
 from collections import Counter, deque
@@ -159,6 +160,8 @@ class Courier:
         while not stop.is_set():
             client = self._broker = self._client()  # a new one: paho leaves descriptors open when it connects again
             try:
+                with socket.socket(socket.AF_UNIX) as probe:  # and when nobody listens
+                    probe.connect(str(self._socket))
                 client.connect(str(self._socket), keepalive=_KEEPALIVE)
                 client.loop_start()
                 if self._connected.wait(_PATIENCE):
