@@ -374,7 +374,7 @@ def test_a_stale_gate_lets_nobody_new_in_if_it_was_told_so(registry: Any, source
         assert not gate.connect(device).accepted.is_set()
         assert not session.ended.is_set()
         source.down = False
-        until(lambda: gate.connect(device).accepted.is_set(), 15)
+        until(lambda: gate.connect(device).accepted.is_set(), 15)  # noqa: PLW0108  a new connection each time
         assert until(lambda: source.seen("stale", certificateId=device.id))
 
 
