@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, case, exists, func, select, true, update
@@ -261,18 +261,19 @@ class Funnel:
         begun: units whose devices have been asked (or served otherwise).
         stuck: units whose device has been asked and has not gone on for ``stuck_after`` seconds.
         failed: those that count for ``halt_on_failures``: FAILED, and stuck with a new certificate.
-        unproven: units that are not begun, since their device was given nothing to prove a request with.
         oldest_stuck_at: since when the first of them is stuck, milliseconds since 1970.
         with_problem: units of any state that carry a problem.
+        unproven: units that are not begun, since their device was given nothing to prove a request with; None where
+            nobody asked, since it looks at each of them.
     """
 
     states: Mapping[State, int]
     begun: int
     stuck: int
     failed: int
-    unproven: int
     oldest_stuck_at: int | None
     with_problem: int
+    unproven: int | None = None
 
     @property
     def total(self) -> int:
@@ -343,9 +344,7 @@ def funnel(connection: Connection, row: Mapping[Any, Any], now: int) -> Funnel:
         oldest = first if oldest is None else min(oldest, first)
     problems = select(func.count()).where(its, _U.problem.is_not(None))
     with_problem = connection.execute(problems).scalar_one()
-    waits = select(func.count()).where(its, NOT_BEGUN, ~can_prove(Settings.read(row["settings"]).proof, now))
-    unproven = connection.execute(waits).scalar_one()
-    return Funnel(states, begun, stuck, failed, unproven, oldest, with_problem)
+    return Funnel(states, begun, stuck, failed, oldest, with_problem)
 
 
 def describe(registry: Registry, actor: Actor, replacement_id: str, now: int) -> tuple[RowMapping, Funnel]:
@@ -356,7 +355,9 @@ def describe(registry: Registry, actor: Actor, replacement_id: str, now: int) ->
     """
     with registry.database.read() as connection:
         row = find(connection, actor.account_id, replacement_id)
-        return row, funnel(connection, row, now)
+        its = (_U.account_id == actor.account_id) & (_U.replacement_id == replacement_id)
+        waits = select(func.count()).where(its, NOT_BEGUN, ~can_prove(Settings.read(row["settings"]).proof, now))
+        return row, replace(funnel(connection, row, now), unproven=connection.execute(waits).scalar_one())
 
 
 def listed(
@@ -459,6 +460,20 @@ def steps(
 # Changed by operators
 
 
+def _open(transaction: Transaction, replacement_id: str, wanted: Status) -> RowMapping | None:
+    """A replacement that is to get another status; None if it has that.
+
+    Raises:
+        NotFoundError, InvalidError: there is none, or it has ended.
+    """
+    row = find(transaction.connection, transaction.account_id, replacement_id)
+    if row["status"] == wanted:
+        return None
+    if row["status"] not in OPEN_STATUSES:
+        raise InvalidError(f"the replacement is {row['status']}")
+    return row
+
+
 def pause(registry: Registry, actor: Actor, replacement_id: str) -> None:
     """Let nothing begin, nothing be issued, and no old certificate be touched until it is resumed.
 
@@ -466,11 +481,8 @@ def pause(registry: Registry, actor: Actor, replacement_id: str) -> None:
         NotFoundError, InvalidError: there is none, or it has ended.
     """
     with registry.database.write(actor) as transaction:
-        row = find(transaction.connection, actor.account_id, replacement_id)
-        if row["status"] == Status.PAUSED:
+        if _open(transaction, replacement_id, Status.PAUSED) is None:
             return
-        if row["status"] not in OPEN_STATUSES:
-            raise InvalidError(f"the replacement is {row['status']}")
         change(transaction, replacement_id, status=Status.PAUSED.value)
         transaction.record("PauseReplacement", "replacement", replacement_id)
 
@@ -482,11 +494,9 @@ def resume(registry: Registry, actor: Actor, replacement_id: str) -> None:
         NotFoundError, InvalidError: there is none, or it has ended.
     """
     with registry.database.write(actor) as transaction:
-        row = find(transaction.connection, actor.account_id, replacement_id)
-        if row["status"] == Status.RUNNING:
+        row = _open(transaction, replacement_id, Status.RUNNING)
+        if row is None:
             return
-        if row["status"] not in OPEN_STATUSES:
-            raise InvalidError(f"the replacement is {row['status']}")
         failed = funnel(transaction.connection, row, transaction.now).failed
         settings = {**row["settings"], "forgiven": failed}
         change(transaction, replacement_id, status=Status.RUNNING.value, problem=None, settings=settings)
@@ -500,11 +510,9 @@ def cancel(registry: Registry, actor: Actor, replacement_id: str) -> None:
         NotFoundError, InvalidError: there is none, or it is complete.
     """
     with registry.database.write(actor) as transaction:
-        row = find(transaction.connection, actor.account_id, replacement_id)
-        if row["status"] == Status.CANCELED:
+        row = _open(transaction, replacement_id, Status.CANCELED)
+        if row is None:
             return
-        if row["status"] not in OPEN_STATUSES:
-            raise InvalidError(f"the replacement is {row['status']}")
         progress = {**row["selection"], "position": None}
         change(transaction, replacement_id, status=Status.CANCELED.value, selection=progress)
         transaction.record("CancelReplacement", "replacement", replacement_id)

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Select, exists, func, select
@@ -163,7 +164,7 @@ class ReplacementWorker:
 
     def _pass(self, work: _Pass) -> bool:
         """Do each kind of step once, a transaction or a few; true if anything changed."""
-        row = work.row()
+        row = work.row
         status = Status(row["status"])
         if status is Status.CANCELED:
             changed = work.roll_back()
@@ -228,8 +229,9 @@ class _Pass:
     def _registry(self) -> Registry:
         return self.worker.registry
 
+    @cached_property
     def row(self) -> Any:
-        """Of the replacement."""
+        """Of the replacement, as the pass found it; transactions look at its status again."""
         with self._registry.database.read() as connection:
             return campaigns.find(connection, self.account_id, self.replacement_id)
 
@@ -252,7 +254,7 @@ class _Pass:
 
     def plan(self) -> bool:
         """Plan further units."""
-        row = self.row()
+        row = self.row
         if row["selection"]["position"] is None:
             return False
 
@@ -302,7 +304,7 @@ class _Pass:
 
     def revoke(self) -> bool:
         """Revoke old certificates whose grace is over."""
-        before = time.time_ns() // 1_000_000 - 1_000 * Settings.read(self.row()["settings"]).grace
+        before = time.time_ns() // 1_000_000 - 1_000 * Settings.read(self.row["settings"]).grace
         ready = self._old(retiring.ready_to_revoke(self.account_id, self.replacement_id, before))
         if not ready:
             return False
@@ -328,7 +330,7 @@ class _Pass:
 
     def begin(self) -> bool:
         """Ask further devices, as many as the batch has places."""
-        settings = Settings.read(self.row()["settings"])
+        settings = Settings.read(self.row["settings"])
         room = min(BEGUN_AT_ONCE, settings.batch - self._in_flight(settings))
         if room <= 0:
             return False
@@ -419,7 +421,7 @@ class _Pass:
 
     def halt(self) -> bool:
         """Halt the replacement if too many units have failed."""
-        row = self.row()
+        row = self.row
         settings = Settings.read(row["settings"])
         if not self._failed_too_often(row, settings):
             return False
@@ -447,7 +449,7 @@ class _Pass:
 
     def complete(self) -> bool:
         """End a replacement that has nothing left to do."""
-        if self.row()["selection"]["position"] is not None or self._read_units(_U.open, size=1):
+        if self.row["selection"]["position"] is not None or self._read_units(_U.open, size=1):
             return False
 
         def change(transaction: Transaction) -> bool:
