@@ -10,7 +10,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from keyassay.errors import KeyassayError
@@ -406,8 +405,3 @@ class Agent:
         if not self._stop.is_set() and now - self._said.get(message, -_SAY_AGAIN) >= _SAY_AGAIN:
             self._said[message] = now
             self._log.warning(message, where=what, error=getattr(error, "message", str(error)))
-
-
-def folder_of(name: str) -> Path:
-    """Where a gate's state is if nobody says otherwise."""
-    return Path("/var/lib/keyassay-gate") / name

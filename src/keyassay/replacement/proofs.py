@@ -48,7 +48,6 @@ class Kind(StrEnum):
 
 #: kinds that need no session, so that requests may also come over HTTPS
 SESSIONLESS = (Kind.SECRET, Kind.CLAIM_CERTIFICATE, Kind.DEVICE_KEY, Kind.APPROVAL)
-_SIGNED = (Kind.CLAIM_CERTIFICATE, Kind.DEVICE_KEY)
 
 #: further kinds of rows of the table: the request that a unit is bound to, and requests that wait for an approval;
 #: their column ``public_key`` has the DER of the request
