@@ -31,6 +31,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from sample_fleet import EXPONENT, P256_ORDER, RFC_6979_KEY, prime
 
+from keyassay.errors import KeyassayError
+from keyassay.gate import running
 from keyassay.lists.recipes import debian_openssl
 from registry import ACCOUNT, PATIENCE, REGION, DemoError, Server
 
@@ -145,8 +147,13 @@ class Way:
 
 def missing() -> list[str]:
     """Programs that this part needs and that are not installed."""
-    there = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"  # Debian keeps daemons where users do not look
-    return [name for name in PROGRAMS if shutil.which(name, path=there) is None]
+    absent = []
+    for name in PROGRAMS:
+        try:
+            running.program(name)
+        except KeyassayError:
+            absent.append(name)
+    return absent
 
 
 def named(common_name: str) -> x509.Name:

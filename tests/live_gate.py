@@ -34,7 +34,7 @@ from fleet_keys import Signed, authority, certificate, ec_key
 from keyassay.gate.agent import Agent
 from keyassay.gate.rendering import GateSettings
 from keyassay.gate.running import Processes
-from keyassay.gate.source import DatabaseSource
+from keyassay.gate.source import DatabaseSource, SourceError
 from keyassay.registry import authorities, certificates, policies, principals, things
 from keyassay.registry.errors import AlreadyExistsError
 from two_accounts import A
@@ -207,6 +207,23 @@ def start_session(
     while not (session.accepted.is_set() or session.ended.is_set()) and time.monotonic() < deadline:
         time.sleep(0.002)
     return session
+
+
+class Failing:
+    """A source of a gate that fails as long as it is told to: a registry that is down."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self.down = False
+
+    def check(self) -> None:
+        """Fail if it is down."""
+        if self.down:
+            raise SourceError("down, for a test")
+
+    def __getattr__(self, name: str) -> Any:
+        self.check()
+        return getattr(self._source, name)
 
 
 class LiveGate:

@@ -17,28 +17,13 @@ import structlog
 import weak_devices
 from device.test_agent import agent, gate_with_courier
 from keyassay.gate.courier import Courier
+from keyassay.gate.source import DatabaseSource
 from keyassay.registry import certificates
 from keyassay.replacement import provisioning
-from live_gate import LiveGate, broker, key_pem, running_gate, until
+from live_gate import Failing, LiveGate, broker, key_pem, running_gate, until
 from live_server import running
 from replacing import start, states, steps, unit, work
 from two_accounts import A
-
-
-class Faulty:
-    """A source of a gate that fails as long as it is told to: a registry that is down."""
-
-    def __init__(self, source: Any) -> None:
-        self._source = source
-        self.down = False
-
-    def __getattr__(self, name: str) -> Any:
-        from keyassay.gate.source import SourceError
-
-        found = getattr(self._source, name)
-        if self.down:
-            raise SourceError("the registry is down")
-        return found
 
 
 @pytest.mark.slow
@@ -87,9 +72,7 @@ def couriers_of(gate: LiveGate, source: Any) -> Iterator[None]:
 
 @pytest.mark.slow
 def test_a_registry_that_is_down_for_a_while_only_delays(registry: Any, tmp_path: Path) -> None:
-    from keyassay.gate.source import DatabaseSource
-
-    source = Faulty(DatabaseSource(registry, A.account_id))
+    source = Failing(DatabaseSource(registry, A.account_id))
     with running_gate(registry, source=source) as gate, couriers_of(gate, source):
         old = gate.device("pump")
         with agent(gate, old, "pump", tmp_path / "device") as device:

@@ -17,7 +17,7 @@ from cryptography import x509
 from fleet_keys import authority, ec_key
 from keyassay.gate.agent import Agent
 from keyassay.gate.runtime import HaproxyError
-from keyassay.gate.source import DatabaseSource, SourceError
+from keyassay.gate.source import DatabaseSource
 from keyassay.registry import certificates, policies, principals, things
 from live_gate import (
     OWN_THING,
@@ -26,6 +26,7 @@ from live_gate import (
     V5,
     V311,
     Device,
+    Failing,
     LiveGate,
     authority_with_registration,
     running_gate,
@@ -38,29 +39,21 @@ SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 CLIENTS = pytest.mark.parametrize(("version", "protocol"), [(TLS12, V311), (TLS13, V311), (TLS12, V5), (TLS13, V5)])
 
 
-class Telling:
+class Telling(Failing):
     """A source that keeps what it is told, and can be down."""
 
     def __init__(self, source: Any) -> None:
-        self._source = source
-        self.down = False
+        super().__init__(source)
         self.told: list[dict[str, Any]] = []
         self.reports: list[dict[str, Any]] = []
 
-    def __getattr__(self, name: str) -> Any:
-        if self.down:
-            raise SourceError("down, for a test")
-        return getattr(self._source, name)
-
     def events(self, body: dict[str, Any]) -> dict[str, Any]:
-        if self.down:
-            raise SourceError("down, for a test")
+        self.check()
         self.told.append(body)
         return {"registrations": []}
 
     def report(self, body: dict[str, Any]) -> dict[str, Any]:
-        if self.down:
-            raise SourceError("down, for a test")
+        self.check()
         self.reports.append(body)
         return {}
 
