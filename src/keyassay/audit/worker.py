@@ -35,6 +35,7 @@ from keyassay.registry.errors import RegistryError
 from keyassay.registry.registry import Registry
 from keyassay.storage import leases, schema
 from keyassay.storage.database import Actor, BusyError
+from keyassay.storage.repeating import repeat
 
 _T = schema.audit_tasks.c
 _D = schema.scheduled_audits.c
@@ -80,20 +81,15 @@ class AuditWorker:
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop; what goes wrong is logged and tried again."""
         self.stop = stop
-        while not stop.is_set():
-            worked = False
-            try:
-                self.start_due()
-                worked = self.turn()
-                self._follow()
-                self._sweep()
-            except BusyError:
-                pass
-            except Exception as error:  # noqa: BLE001  a worker that ends would leave all tasks undone
-                self._log.error("audit worker", problem=f"{type(error).__name__}: {error}"[:500])
-                stop.wait(5.0)
-            if not worked:
-                stop.wait(self._settings.poll)
+
+        def turn() -> bool:
+            self.start_due()
+            worked = self.turn()
+            self._follow()
+            self._sweep()
+            return worked
+
+        repeat(turn, stop, self._settings.poll, self._log, "audit worker")
 
     # Tasks
 

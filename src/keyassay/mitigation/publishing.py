@@ -20,7 +20,8 @@ from keyassay.mitigation.destinations import PATIENCE, DeliveryError, Destinatio
 from keyassay.registry.errors import NotFoundError
 from keyassay.registry.registry import Page, Registry
 from keyassay.storage import outbox, schema
-from keyassay.storage.database import Actor, BusyError, Transaction
+from keyassay.storage.database import Actor, Transaction
+from keyassay.storage.repeating import repeat
 
 _O = schema.outbox.c
 
@@ -69,26 +70,12 @@ class Publisher:
         ]
         for thread in threads:
             thread.start()
-        self._repeat(stop, self._look_after)
+        repeat(self._look_after, stop, INTERVAL, self._log, "publishing")
         for thread in threads:
             thread.join()
 
     def _follow(self, target: str, stop: threading.Event) -> None:
-        self._repeat(stop, lambda: self.deliver_next(target))
-
-    def _repeat(self, stop: threading.Event, turn: Any) -> None:
-        """Call something again and again, after a pause where it had nothing to do."""
-        while not stop.is_set():
-            try:
-                worked = turn()
-            except BusyError:
-                worked = False
-            except Exception as error:  # noqa: BLE001  a thread that ends would hold back all messages
-                self._log.error("publishing", problem=f"{type(error).__name__}: {error}"[:500])
-                stop.wait(5.0)
-                worked = False
-            if not worked:
-                stop.wait(INTERVAL)
+        repeat(lambda: self.deliver_next(target), stop, INTERVAL, self._log, "publishing")
 
     def _look_after(self) -> bool:
         worked = self.refuse_strangers()

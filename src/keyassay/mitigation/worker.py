@@ -24,7 +24,8 @@ from keyassay.mitigation.tasks import Progress, TaskStatus, definitions_of, find
 from keyassay.registry.errors import NotFoundError
 from keyassay.registry.registry import Registry
 from keyassay.storage import leases, schema
-from keyassay.storage.database import Actor, BusyError, Transaction
+from keyassay.storage.database import Actor, Transaction
+from keyassay.storage.repeating import repeat
 
 _T = schema.mitigation_tasks.c
 _E = schema.mitigation_executions.c
@@ -71,18 +72,13 @@ class MitigationWorker:
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop; what goes wrong is logged and tried again."""
-        while not stop.is_set():
-            try:
-                worked = self.turn(stop)
-                self._sweep()
-            except BusyError:
-                worked = False
-            except Exception as error:  # noqa: BLE001  a worker that ends would leave all tasks undone
-                self._log.error("mitigation worker", problem=f"{type(error).__name__}: {error}"[:500])
-                stop.wait(5.0)
-                worked = False
-            if not worked:
-                stop.wait(INTERVAL)
+
+        def turn() -> bool:
+            worked = self.turn(stop)
+            self._sweep()
+            return worked
+
+        repeat(turn, stop, INTERVAL, self._log, "mitigation worker")
 
     def turn(self, stop: threading.Event | None = None) -> bool:
         """Work a while on each task that can go on; true if there was any."""

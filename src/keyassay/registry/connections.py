@@ -22,7 +22,8 @@ from keyassay.registry.places import Interval, TwoPlaces
 from keyassay.registry.principals import things_of
 from keyassay.registry.registry import Page, Registry
 from keyassay.storage import schema
-from keyassay.storage.database import Actor, BusyError, Transaction, rows_in_chunks
+from keyassay.storage.database import Actor, Transaction, rows_in_chunks
+from keyassay.storage.repeating import repeat
 
 #: how long intervals and refusals are kept, days; checks look 31 days back
 KEPT = 35
@@ -440,15 +441,7 @@ class Sweeper:
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop."""
-        while not stop.is_set():
-            try:
-                while self.turn() and not stop.is_set():
-                    pass
-            except BusyError:
-                pass
-            except Exception as error:  # noqa: BLE001  a thread that ends would leave the tables to grow
-                self._log.error("connections", problem=f"{type(error).__name__}: {error}"[:500])
-            stop.wait(SWEEP)
+        repeat(self.turn, stop, SWEEP, self._log, "connections")
 
     def turn(self) -> bool:
         """One round through the accounts; true if there may be more to do."""

@@ -28,7 +28,8 @@ from keyassay.replacement.campaigns import Settings
 from keyassay.replacement.states import BEYOND_RETURN, OPEN_STATUSES, State, Status
 from keyassay.replacement.units import Move, Unit
 from keyassay.storage import leases, schema
-from keyassay.storage.database import Actor, BusyError, Transaction
+from keyassay.storage.database import Actor, Transaction
+from keyassay.storage.repeating import repeat
 
 _C = schema.certificates.c
 _R = schema.replacements.c
@@ -90,17 +91,7 @@ class ReplacementWorker:
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop; what goes wrong is logged and tried again."""
         try:
-            while not stop.is_set():
-                try:
-                    worked = self.turn(stop)
-                except BusyError:
-                    worked = False
-                except Exception as error:  # noqa: BLE001  a worker that ends would leave all replacements undone
-                    self._log.error("replacement worker", problem=f"{type(error).__name__}: {error}"[:500])
-                    stop.wait(5.0)
-                    worked = False
-                if not worked:
-                    stop.wait(INTERVAL)
+            repeat(lambda: self.turn(stop), stop, INTERVAL, self._log, "replacement worker")
         finally:
             self.close()
 
