@@ -484,6 +484,29 @@ fleet_verdicts = Table(
     Column("stored_at", BigInteger, nullable=False),
 )
 
+#: what the comparison of all accounts' keys says of a key of an account, never whose the other keys are
+server_verdicts = Table(
+    "server_verdicts",
+    METADATA,
+    _owner(),
+    Column("spki_digest", LargeBinary(32), primary_key=True),
+    Column("check_id", String(64), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("finding", JSON, nullable=False),
+    Column("stored_at", BigInteger, nullable=False),
+)
+
+#: the checks that look at all keys anew: which keys, by which checks, were compared last (a digest); ``scope`` is an
+#: account, or "server" for all of them; ``remarks`` are what a budget left out
+fleet_comparisons = Table(
+    "fleet_comparisons",
+    METADATA,
+    Column("scope", String(12), primary_key=True),
+    Column("compared", String(64), nullable=False),
+    Column("remarks", JSON, nullable=False),
+    Column("compared_at", BigInteger, nullable=False),
+)
+
 #: revocation lists that operators uploaded or that were fetched from permitted hosts, the newest of each issuer
 revocation_lists = Table(
     "revocation_lists",
