@@ -13,7 +13,9 @@ import pytest
 
 import replacing
 from keyassay.registry.registry import Registry
+from keyassay.replacement import campaigns
 from keyassay.replacement.states import State
+from keyassay.storage import leases
 from live_server import client, running
 from two_accounts import SECRET, A
 
@@ -113,3 +115,21 @@ def test_the_policy(keyassay: Any, place: Place) -> None:
     assert keyassay("replace", "policy", "--disable", *where).code == 0
     shown = json.loads(keyassay("replace", "policy", "--json", *where).out)
     assert (shown["enabled"], shown["settings"]["batch"]) == (False, 7)
+
+
+def test_nothing_is_begun_for_a_hook_that_nobody_runs(keyassay: Any, place: Place, tmp_path: Path) -> None:
+    registry, where, _ = place
+    selection = ("--certificate", replacing.old_device(registry, "pump-1"), "--trust-old-key", "--issuer", "hook")
+    refused = keyassay("replace", "start", *selection, "--yes", *where)
+    assert (refused.code, "--issuing-hook" in refused.err, refused.out) == (2, True, "")
+    assert "NotConfiguredException" in refused.err
+    policy = keyassay("replace", "policy", "--enable", "--trust-old-key", "--issuer", "hook", *where)
+    assert (policy.code, "--issuing-hook" in policy.err) == (2, True)
+    with running(tmp_path, screening="off", issuing_hook="false"):  # another server, with a hook
+        end = time.monotonic() + 20
+        while (started := keyassay("replace", "start", *selection, "--yes", *where)).code:
+            assert time.monotonic() < end, started.err
+            time.sleep(0.1)
+        assert keyassay("replace", "policy", "--enable", "--trust-old-key", "--issuer", "hook", *where).code == 0
+    leases.announce(registry.database, campaigns.HOOK, "test", 0)  # it was long ago
+    assert "they wait at present: no issuing hook" in keyassay("replace", "policy", *where).out

@@ -12,14 +12,18 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from sqlalchemy import update
 
+import audit_findings
 import fleet_keys
 from asking_devices import Device
 from keyassay.registry import authorities
+from keyassay.registry.errors import NotConfiguredError
 from keyassay.registry.registry import Registry
-from keyassay.replacement import campaigns, issuing
+from keyassay.replacement import automatic, campaigns, issuing
 from keyassay.replacement.issuing import Hook, HookError, HookWorker
 from keyassay.replacement.states import State
+from keyassay.storage import leases, schema
 from replacing import old_device, start, unit, work
 from two_accounts import A
 
@@ -58,7 +62,13 @@ def hook(tmp_path: Path, registry: Registry) -> Hook:
     return Hook(f"{sys.executable} {tmp_path}/issue.py {tmp_path}", seconds=20)
 
 
+def announce(registry: Registry, seconds: float = campaigns.HOOK_LASTS) -> None:
+    """What a hook's worker says when it starts."""
+    leases.announce(registry.database, campaigns.HOOK, "test", seconds)
+
+
 def begun(registry: Registry) -> str:
+    announce(registry)
     replacement_id = start(registry, old_device(registry, "pump"), issuer="hook")
     work(registry)
     return replacement_id
@@ -92,6 +102,58 @@ def test_an_external_authority_issues(registry: Registry, hook: Hook, rows: Any,
     assert unit(registry, replacement_id, "pump").state is State.DELIVERED
 
 
+def test_nothing_is_started_that_nobody_would_issue(registry: Registry, hook: Hook, rows: Any) -> None:
+    old = old_device(registry, "pump")
+    document = {"certificateIds": [old]}, {"trustOldKey": True, "issuer": "hook"}
+    with pytest.raises(NotConfiguredError, match="--issuing-hook"):
+        campaigns.start(registry, A, *document, "a")
+    announce(registry, 0)  # one that was here long ago
+    with pytest.raises(NotConfiguredError):
+        campaigns.start(registry, A, *document, "a")
+    assert rows.all("replacements") == []
+    stop = threading.Event()
+    thread = threading.Thread(target=hook_worker(registry, hook).run, args=(stop,))
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not rows.all("leases", name=campaigns.HOOK)[0]["expires_at"] > time.time() * 1000 + 500_000:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    stop.set()
+    thread.join(20)
+    started = campaigns.start(registry, A, *document, "a")
+    announce(registry, 0)
+    assert campaigns.start(registry, A, *document, "a") == started, "the same request is the same replacement"
+
+
+def test_a_policy_waits_for_the_hook_that_it_names(registry: Registry, rows: Any) -> None:
+    settings = {"trustOldKey": True, "issuer": "hook"}
+    with pytest.raises(NotConfiguredError, match="--issuing-hook"):
+        automatic.set_policy(registry, A, enabled=True, settings=settings)
+    assert automatic.policy(registry, A) is None
+    automatic.set_policy(registry, A, enabled=False, settings=settings)
+    with pytest.raises(NotConfiguredError):
+        automatic.set_policy(registry, A, enabled=True)
+    announce(registry)
+    made = automatic.set_policy(registry, A, enabled=True)
+    assert automatic.policy(registry, A) == made
+    announce(registry, 0)
+    with_problem = automatic.policy(registry, A)
+    assert with_problem is not None
+    assert "--issuing-hook" in with_problem["problem"]
+    old = old_device(registry, "pump")
+    task = audit_findings.audit(registry, [audit_findings.device(old)], status="IN_PROGRESS")
+    columns = schema.audit_findings.c
+    with registry.database.write(A) as transaction:
+        judged = update(schema.audit_findings).where(columns.task_id == task)
+        transaction.execute(judged.values(evidence={"class": "broken", "confidence": "proven"}))
+        ended = update(schema.audit_tasks).where(schema.audit_tasks.c.id == task)
+        transaction.execute(ended.values(status="COMPLETED", ended_at=transaction.now))
+    assert automatic.follow(registry, "here", None) is False
+    announce(registry)
+    assert automatic.follow(registry, "here", None) is True
+    assert len(rows.all("replacements")) == 1
+
+
 def test_a_crash_between_the_command_and_the_commit_is_harmless(
     registry: Registry, hook: Hook, rows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,10 +168,6 @@ def test_a_crash_between_the_command_and_the_commit_is_harmless(
     assert unit(registry, replacement_id, "pump").state is State.PLANNED
     assert len(rows.all("certificates")) == 1
     with registry.database.write(A) as transaction:  # the lease of the dead worker ends
-        from sqlalchemy import update
-
-        from keyassay.storage import schema
-
         transaction.execute(update(schema.leases).values(expires_at=0))
     assert hook_worker(registry, hook).work(pending)
     assert len(calls(tmp_path)) == 2

@@ -48,6 +48,19 @@ def test_a_slow_worker_finds_out(database: Database) -> None:
         leases.check(transaction, quick)
 
 
+def test_any_number_may_say_that_they_do_a_kind_of_work(database: Database) -> None:
+    def announced(later: int = 0) -> bool:
+        with database.read() as connection:
+            return leases.is_announced(connection, "a kind of work", time.time_ns() // 1_000_000 + later)
+
+    assert not announced()
+    leases.announce(database, "a kind of work", "one", 60)
+    leases.announce(database, "a kind of work", "two", 120)
+    assert announced()
+    assert announced(119_000)
+    assert not announced(121_000)
+
+
 def test_a_taker_waits_for_a_transaction_that_checked(database: Database) -> None:
     lease = leases.take(database, "work", "slow", 0)
     assert lease is not None

@@ -60,6 +60,7 @@ def start_replacement(request: Request, params: dict[str, Any]) -> dict[str, Any
 
     Either ``proof`` or ``trustOldKey`` says how devices prove themselves. The same ``clientRequestToken`` again is the
     same replacement. Percent of failures, seconds of grace and the size of a batch have defaults: 2, 86,400 and 100.
+    With ``issuer`` hook, NotConfiguredException says that no server or worker has run one for ten minutes.
     """
     replacement_id = campaigns.start(
         registry_of(request),
@@ -319,7 +320,11 @@ def retry_replacement(request: Request, params: dict[str, Any]) -> dict[str, Any
 
 @endpoint("GET", _POLICY, access=Access.READ)
 def get_replacement_policy(request: Request, params: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001  as all
-    """Whether audits start replacements by themselves, and with which settings."""
+    """Whether audits start replacements by themselves, and with which settings.
+
+    ``problem`` says why they start none at present: nobody runs the issuing hook that the settings name. Audits that
+    end meanwhile are acted upon when somebody does.
+    """
     found = automatic.policy(registry_of(request), actor_of(request))
     if found is None:
         raise ServiceError("ResourceNotFoundException", "there is no replacement policy")

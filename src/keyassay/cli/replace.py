@@ -87,7 +87,8 @@ def _settings_options(function: Command) -> Command:
         ),
         click.option(
             "--issuer", type=click.Choice(["registry", "hook"]), default=None,
-            help="Who issues: the registry's authority, or the server's hook command.  [default: registry]",
+            help="Who issues: the registry's authority, or the hook command (--issuing-hook) of the server or of a "
+            "worker beside it.  [default: registry]",
         ),
         click.option("--batch", type=click.IntRange(1, 10_000), default=None, metavar="NUMBER",
             help="Devices that are at it at once.  [default: 100]",
@@ -574,6 +575,8 @@ def policy(enable: bool | None, group: str | None, **given: Any) -> int:
         return 0
     rows: Sequence[tuple[str, str]] = [(name, str(value)) for name, value in found.get("settings", {}).items()]
     click.echo(f"audits {'start' if found['enabled'] else 'do not start'} replacements")
+    if found.get("problem"):
+        click.echo(f"they wait at present: {found['problem']}")
     if rows:
         click.echo("\n" + table(("setting", "value"), rows))
     return 0

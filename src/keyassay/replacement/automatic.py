@@ -6,14 +6,15 @@ Screening at registration is no audit.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from keyassay.audit.tasks import TaskStatus
 from keyassay.registry.documents import read_document, write_document
-from keyassay.registry.errors import InvalidError, RegistryError
+from keyassay.registry.errors import InvalidError, NotConfiguredError, RegistryError
 from keyassay.registry.registry import Registry
 from keyassay.replacement import campaigns, proofs
 from keyassay.replacement.planning import START, Selection, chunk
@@ -30,9 +31,26 @@ _SCREENING = "screening-%"
 
 
 def policy(registry: Registry, actor: Actor) -> dict[str, Any] | None:
-    """The account's policy: {"enabled", "settings", "thingGroupName"?}; None if there never was one."""
+    """The account's policy: {"enabled", "settings", "thingGroupName"?, "problem"?}; None if there never was one.
+
+    ``problem`` says why audits start nothing though they should: nobody runs the hook that the policy names.
+    """
     with registry.database.read() as connection:
-        return read_document(connection, actor.account_id, POLICY)
+        found = read_document(connection, actor.account_id, POLICY)
+        trouble = problem(connection, found) if found is not None else None
+    return found if found is None or trouble is None else {**found, "problem": trouble}
+
+
+def problem(connection: Connection, document: Mapping[str, Any]) -> str | None:
+    """Why a policy cannot be acted upon now, None if it can."""
+    if not document.get("enabled"):
+        return None
+    try:
+        settings = campaigns.Settings.read(document["settings"])
+        campaigns.check_issuer(connection, settings, time.time_ns() // 1_000_000)
+    except NotConfiguredError as error:
+        return error.message
+    return None
 
 
 def set_policy(
@@ -52,6 +70,7 @@ def set_policy(
 
     Raises:
         InvalidError: enabled without settings, or wrong ones.
+        NotConfiguredError: enabled, and nobody runs the hook that shall issue.
     """
     with registry.database.write(actor) as transaction:
         before = read_document(transaction.connection, actor.account_id, POLICY) or {}
@@ -60,8 +79,11 @@ def set_policy(
             raise InvalidError("a policy needs settings: how devices prove themselves has to be chosen")
         document: dict[str, Any] = {"enabled": enabled}
         if kept is not None:
-            document["settings"] = campaigns.Settings.read(kept).as_json()
+            chosen = campaigns.Settings.read(kept)
+            document["settings"] = chosen.as_json()
             proofs.check_settings(document["settings"])
+            if enabled:
+                campaigns.check_issuer(transaction.connection, chosen, transaction.now)
         if group:
             document["thingGroupName"] = group
         write_document(transaction, POLICY, document)
@@ -72,10 +94,14 @@ def set_policy(
 
 
 def follow(registry: Registry, machine: str, log: Any) -> bool:
-    """Act upon audits that have ended; true if any replacement was started."""
+    """Act upon audits that have ended; true if any replacement was started.
+
+    An account whose policy names the hook waits while nobody runs one: its audits are acted upon afterwards.
+    """
     with registry.database.read() as connection:
         query = select(_D.account_id, _D.document).where(_D.name == POLICY)
-        accounts = [row.account_id for row in connection.execute(query) if row.document.get("enabled")]
+        wanted = [row for row in connection.execute(query).all() if row.document.get("enabled")]
+        accounts = [row.account_id for row in wanted if problem(connection, row.document) is None]
     started = False
     for account_id in accounts:
         with registry.database.read() as connection:

@@ -10,13 +10,13 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, case, exists, func, select, true, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from keyassay.registry.errors import InvalidError, NotFoundError, TaskExistsError
+from keyassay.registry.errors import InvalidError, NotConfiguredError, NotFoundError, TaskExistsError
 from keyassay.registry.registry import Page, Registry
 from keyassay.replacement import planning, proofs, returning, units
 from keyassay.replacement.planning import Position, Radius, Selection
 from keyassay.replacement.states import ASIDE, BEYOND_RETURN, OPEN_STATUSES, WAY, WITH_DEVICE, State, Status
 from keyassay.replacement.units import Unit
-from keyassay.storage import schema
+from keyassay.storage import leases, schema
 from keyassay.storage.database import Actor, Transaction
 
 _R = schema.replacements.c
@@ -30,6 +30,9 @@ PROOFS = ("secret", "claim-certificate", "device-key", "approval", "old-key")
 #: those that a thing has to have been given before its device is asked
 _GIVEN_BEFORE = PROOFS[:3]
 ISSUERS = ("registry", "hook")
+#: what workers with an issuing hook announce (``leases.announce``), and for how many seconds it holds: a worker that is
+#: started anew makes no gap
+HOOK, HOOK_LASTS = "issuing-hook", 600.0
 #: what was skipped is kept with a replacement: so many names
 _SKIPPED = 100
 
@@ -133,6 +136,7 @@ def start(
 
     Raises:
         InvalidError: see ``Selection`` and ``Settings``.
+        NotConfiguredError: nobody runs the hook that shall issue.
         TaskExistsError: the token has started another replacement.
     """
     with registry.database.write(actor) as transaction:
@@ -143,7 +147,7 @@ def begin(transaction: Transaction, selection: Mapping[str, Any], settings: Mapp
     """The same inside a transaction.
 
     Raises:
-        InvalidError, TaskExistsError: as above.
+        InvalidError, NotConfiguredError, TaskExistsError: as above.
     """
     wanted = Selection.read(selection)
     chosen = Settings.read(settings)
@@ -158,6 +162,7 @@ def begin(transaction: Transaction, selection: Mapping[str, Any], settings: Mapp
         raise TaskExistsError("the token has started another replacement")
     wanted.check_exists(transaction.connection, account_id)
     proofs.check_settings(chosen.as_json())
+    check_issuer(transaction.connection, chosen, transaction.now)
     replacement_id = str(uuid.uuid4())
     row = {
         "account_id": account_id,
@@ -173,6 +178,26 @@ def begin(transaction: Transaction, selection: Mapping[str, Any], settings: Mapp
     transaction.record("StartReplacement", "replacement", replacement_id, details)
     plan_next(transaction, find(transaction.connection, account_id, replacement_id))
     return replacement_id
+
+
+def check_issuer(connection: Connection, settings: Settings, now: int) -> None:
+    """Make sure that there is somebody who issues what a replacement asks for.
+
+    The hook may belong to this server, to another one, or to a worker beside them: they say so in the database.
+
+    Args:
+        connection: of a read or a transaction.
+        settings: of the replacement.
+        now: milliseconds since 1970.
+
+    Raises:
+        NotConfiguredError: it shall be the hook, and nobody has run one for ``HOOK_LASTS`` seconds.
+    """
+    if settings.issuer == "hook" and not leases.is_announced(connection, HOOK, now):
+        raise NotConfiguredError(
+            "no issuing hook is there, so that nothing would be issued: start the server, or `keyassay worker` beside "
+            "it, with --issuing-hook, or let the registry's authority issue (issuer registry)"
+        )
 
 
 def plan_next(transaction: Transaction, row: RowMapping) -> bool:

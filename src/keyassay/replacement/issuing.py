@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -43,7 +44,7 @@ from keyassay.registry.admission import Admitted, is_signed_by, key_problem, rea
 from keyassay.registry.errors import AlreadyExistsError, CertificateValidationError, InvalidError, RegistryError
 from keyassay.registry.lifecycle import Status as CertificateStatus
 from keyassay.registry.registry import Registry
-from keyassay.replacement import proofs, units
+from keyassay.replacement import campaigns, proofs, units
 from keyassay.replacement.states import State, Status
 from keyassay.replacement.units import Unit, UnitStateError
 from keyassay.storage import leases, schema
@@ -332,14 +333,19 @@ class HookWorker:
         self._registry = registry
         self._hook = hook
         self._log = log
+        self._holder = f"{socket.gethostname()[:100]}:{os.getpid()}"
         #: request id -> how often it failed, and when it is tried again
         self._failed: dict[str, tuple[int, float]] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; hooks that run are waited for."""
+        announced = -campaigns.HOOK_LASTS
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix=self.name) as pool:
             while not stop.is_set():
                 try:
+                    if time.monotonic() - announced > campaigns.HOOK_LASTS / 10:
+                        leases.announce(self._registry.database, campaigns.HOOK, self._holder, campaigns.HOOK_LASTS)
+                        announced = time.monotonic()
                     done = sum(pool.map(lambda one: not stop.is_set() and self.work(one), self.pending()))
                 except Exception as error:  # noqa: BLE001  the database may come back
                     self._log.error("issuing stopped for a moment", error=type(error).__name__)

@@ -7,8 +7,9 @@ which rises with every taking: each of its transactions checks the number, and f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyassay.storage import schema
@@ -53,16 +54,21 @@ def take(database: Database, name: str, holder: str, seconds: float) -> Lease | 
     Raises:
         BusyError: as ``Database.write``.
     """
-    dialect = sqlite if database.is_sqlite else postgresql
     with database.write(_actor(holder)) as transaction:
-        values = {"name": name, "holder": holder, "fence": 1, "expires_at": transaction.now + round(seconds * 1000)}
-        changes = {"holder": holder, "fence": _L.fence + 1, "expires_at": values["expires_at"]}
-        statement = dialect.insert(schema.leases).values(values)
-        statement = statement.on_conflict_do_update(
-            index_elements=[_L.name], set_=changes, where=_L.expires_at <= transaction.now
-        )
-        fence = transaction.execute(statement.returning(_L.fence)).scalar()
+        fence = _put(database, transaction, name, holder, seconds, _L.expires_at <= transaction.now)
     return None if fence is None else Lease(name, holder, fence)
+
+
+def _put(
+    database: Database, transaction: Transaction, name: str, holder: str, seconds: float, where: Any = None
+) -> int | None:
+    dialect = sqlite if database.is_sqlite else postgresql
+    values = {"name": name, "holder": holder, "fence": 1, "expires_at": transaction.now + round(seconds * 1000)}
+    changes = {"holder": holder, "fence": _L.fence + 1, "expires_at": values["expires_at"]}
+    statement = dialect.insert(schema.leases).values(values)
+    statement = statement.on_conflict_do_update(index_elements=[_L.name], set_=changes, where=where)
+    fence: int | None = transaction.execute(statement.returning(_L.fence)).scalar()
+    return fence
 
 
 def renew(database: Database, lease: Lease, seconds: float) -> bool:
@@ -94,6 +100,28 @@ def release(database: Database, lease: Lease) -> None:
     with database.write(_actor(lease.holder)) as transaction:
         statement = update(schema.leases).where(_L.name == lease.name, _L.fence == lease.fence)
         transaction.execute(statement.values(expires_at=transaction.now))
+
+
+def announce(database: Database, name: str, holder: str, seconds: float) -> None:
+    """Say that a kind of work is done here, for some seconds; unlike a lease, any number may say so at once.
+
+    Args:
+        database: where.
+        name: of the kind, which nobody takes as a lease.
+        holder: who says so, for people.
+        seconds: until it holds no more, unless somebody says so again.
+
+    Raises:
+        BusyError: as ``Database.write``.
+    """
+    with database.write(_actor(holder)) as transaction:
+        _put(database, transaction, name, holder, seconds)
+
+
+def is_announced(connection: Connection, name: str, now: int) -> bool:
+    """Whether somebody does a kind of work, at a time in milliseconds since 1970."""
+    query = select(_L.name).where(_L.name == name, _L.expires_at > now)
+    return connection.execute(query).first() is not None
 
 
 def forget(transaction: Transaction, name: str) -> None:
