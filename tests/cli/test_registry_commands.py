@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from keyassay.audit.worker import AuditWorker
+from keyassay.server import working
 from keyassay.storage.database import Database
 from keyassay.storage.upgrading import upgrade
 
@@ -84,3 +86,25 @@ def test_the_key_file_matters(keyassay, options, tmp_path) -> None:
     assert (missing.code, "missing" in missing.err) == (2, True)
     by_command = [*options[:2], "--key-command", f"cat {tmp_path}/key"]
     assert keyassay("accounts", "list", *by_command).code == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "environment", "expected"),
+    [([], "", "report"), (["--screen-registrations", "off"], "", "off"), ([], "off", "off"), ([], "refuse", "refuse")],
+)
+def test_a_worker_knows_how_servers_screen(keyassay, options, monkeypatch, more, environment, expected) -> None:
+    if environment:
+        monkeypatch.setenv("KEYASSAY_SCREEN_REGISTRATIONS", environment)
+    made = []
+    original = working.workers_of
+
+    def noting(settings, *rest):
+        made.extend((settings.screening, one) for one in original(settings, *rest) if isinstance(one, AuditWorker))
+        return []
+
+    monkeypatch.setattr(working, "workers_of", noting)
+    monkeypatch.setattr(working, "work_until_told", lambda workers, log: None)
+    assert keyassay("worker", *options, *more).code == 0
+    [(screening, auditor)] = made
+    assert screening == expected
+    assert bool(auditor._settings.follow) == (expected != "off")

@@ -36,10 +36,6 @@ from keyassay.cli.service import database_options, libraries, worker_options
     help="Requests a second for those that one source may keep up; 0 for no limit.",
 )  # fmt: skip
 @click.option(
-    "--screen-registrations", type=click.Choice(["off", "report", "refuse"]), default="report", show_default=True,
-    help="What happens to a certificate whose key is broken: nothing, a finding at once, or no registration.",
-)  # fmt: skip
-@click.option(
     "--activate-broken", is_flag=True,
     help="Let devices that registered themselves be activated though their keys are broken.",
 )  # fmt: skip
@@ -71,10 +67,10 @@ def command(
     endpoint: str,
     public_listen: tuple[str, ...],
     public_rate: float,
-    screen_registrations: str,
     activate_broken: bool,
     metrics: str | None,
     workers: int,
+    screen_registrations: str,
     audit_profile: str,
     audit_level: str,
     audit_hour: int,

@@ -42,6 +42,11 @@ def worker_options(function: Command) -> Command:
     """What workers have to know: how audits are done, and where messages may go."""
     for option in reversed((
         click.option(
+            "--screen-registrations", type=click.Choice(["off", "report", "refuse"]), default="report",
+            show_default=True, envvar="KEYASSAY_SCREEN_REGISTRATIONS", show_envvar=True,
+            help="What happens to a certificate whose key is broken: nothing, a finding at once, or no registration.",
+        ),
+        click.option(
             "--audit-profile", type=click.Choice(["aws", "fast", "standard"]), default="standard", show_default=True,
             help="Checks that audits of keys do; aws is AWS's two, and no comparing of keys.",
         ),
