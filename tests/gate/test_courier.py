@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,12 @@ import pytest
 import structlog
 
 from keyassay.gate.courier import Courier
-from keyassay.gate.source import SourceError
+from keyassay.gate.source import DatabaseSource, SourceError
+from keyassay.registry import device_messages
+from keyassay.registry.accounts import feed_epoch
+from keyassay.storage.copying import copy
+from keyassay.storage.database import Database
+from two_accounts import A, Rows
 
 GET = "$aws/things/pump/keyassay/replacement/get"
 
@@ -41,10 +47,11 @@ class Registry:
         self.batches: list[int] = []
         self.errors: list[Exception] = []
 
-    def messages(self, after: int) -> dict[str, Any]:
+    def messages(self, after: int, epoch: str) -> dict[str, Any]:
+        assert epoch in ("", "here")
         self.asked.append(after)
         found = [one for one in self.messages_kept if one["number"] > after]
-        return {"last": found[-1]["number"] if found else after, "messages": found}
+        return {"epoch": "here", "last": found[-1]["number"] if found else after, "messages": found}
 
     def deliver(self, messages: list[dict[str, str]]) -> dict[str, Any]:
         if self.errors:
@@ -216,11 +223,59 @@ def test_a_kept_number_that_is_damaged_or_old_is_forgotten(broker: Broker, tmp_p
     import os
 
     courier = Courier(Registry(), broker.socket, None, position=tmp_path / "position")
-    assert courier._read_position() == 0
-    courier._write_position(7)
-    assert courier._read_position() == 7
-    (tmp_path / "position").write_text(json.dumps({}))
-    assert courier._read_position() == 0
-    courier._write_position(7)
+    assert courier._read_position() == ("", 0)
+    courier._write_position("f" * 32, 7)
+    assert courier._read_position() == ("f" * 32, 7)
+    for damaged in (json.dumps({}), "", "7", f"{'f' * 32} seven", f"{'f' * 32} 7 7"):
+        (tmp_path / "position").write_text(damaged)
+        assert courier._read_position() == ("", 0)
+    courier._write_position("f" * 32, 7)
     os.utime(tmp_path / "position", (0, 0))
-    assert courier._read_position() == 0
+    assert courier._read_position() == ("", 0)
+
+
+def test_a_restored_database_gives_numbers_again_and_no_message_is_lost(
+    broker: Broker, registry: Any, tmp_path: Path
+) -> None:
+    topic = "$aws/things/pump/keyassay/replacement/notify"
+
+    def put(into: Any, payload: str) -> None:
+        with into.database.write(A) as transaction:
+            device_messages.put(transaction, topic, payload, 600)
+
+    class Current:
+        """The database that the server has at the moment."""
+
+        source = DatabaseSource(registry, A.account_id)
+
+        def messages(self, after: int, epoch: str) -> dict[str, Any]:
+            return self.source.messages(after, epoch)
+
+    put(registry, "before")
+    backup, restored = (Database(f"sqlite:///{tmp_path}/{name}.db") for name in ("backup", "restored"))
+    copy(registry.database, backup, new_epoch=False)
+    put(registry, "lost with the old database")
+    put(registry, "and this")
+    current = Current()
+    with carrying(current, broker) as courier:
+        until(lambda: len(broker.payloads(topic)) == 3)
+        copy(backup, restored, new_epoch=True)
+        other = replace(registry, database=restored)
+        put(other, "after")  # its number was given before
+        current.source = DatabaseSource(other, A.account_id)
+        until(lambda: "after" in broker.payloads(topic))
+        put(other, "and later")
+        until(lambda: "and later" in broker.payloads(topic))
+        time.sleep(0.5)
+        kept = courier._read_position()
+    # what had not expired at the time of the backup comes twice, which devices bear
+    expected = ["before", "lost with the old database", "and this", "before", "after", "and later"]
+    assert broker.payloads(topic) == expected
+    assert kept == (feed_epoch(other), rows_of(restored)[-1])
+    backup.close()
+    restored.close()
+
+
+def rows_of(database: Database) -> list[int]:
+    """Numbers of the messages that a database holds."""
+    return sorted(row["number"] for row in Rows(database).all("device_messages"))

@@ -66,7 +66,7 @@ def test_both_sources_answer_alike(
         answers = [first["entries"], second["entries"], names["things"], source.authorities()]
         answers += [source.changes(after, epoch, 0), source.changes(0, "foreign", 0)]
         body = {"gate": "north", "epoch": epoch, "revision": after, "startedAt": 1, "refusals": {"inactive": 1}}
-        answers += [source.report(body), source.messages(0), source.deliver([])]
+        answers += [source.report(body), source.messages(0, ""), source.deliver([])]
         answers.append(source.events({"gate": "north", "events": [], "sessions": None, "sentAt": 1}))
         return answers
 

@@ -7,10 +7,12 @@ import time
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from keyassay.registry import device_messages
 from keyassay.registry.errors import InvalidError
 from keyassay.registry.registry import Registry
+from keyassay.storage import schema
 from two_accounts import A, B
 
 
@@ -26,9 +28,23 @@ def test_messages_come_in_order_and_once(registry: Registry) -> None:
     found = device_messages.pending(registry, A, 0)
     assert [one["topic"] for one in found["messages"]] == ["one", "two"]
     assert found["last"] == found["messages"][-1]["number"]
-    assert device_messages.pending(registry, A, found["last"]) == {"last": found["last"], "messages": []}
+    assert device_messages.pending(registry, A, found["last"]) == {**found, "messages": []}
     put(registry, "three")
     assert [one["topic"] for one in device_messages.pending(registry, A, found["last"])["messages"]] == ["three"]
+
+
+def test_another_epoch_begins_anew(registry: Registry) -> None:
+    put(registry, "one")
+    put(registry, "two")
+    first = device_messages.pending(registry, A, 0, "")
+    assert len(first["messages"]) == 2
+    assert device_messages.pending(registry, A, first["last"], first["epoch"])["messages"] == []
+    with registry.database.write(A) as transaction:
+        transaction.execute(update(schema.server).values(epoch="f" * 32))
+    again = device_messages.pending(registry, A, first["last"] + 7, first["epoch"])
+    assert (again["epoch"], again["last"], again["messages"]) == ("f" * 32, first["last"], first["messages"])
+    assert device_messages.pending(registry, A, first["last"])["messages"] == [], "a gate that knows no epochs"
+    assert device_messages.pending(registry, B, 7, first["epoch"]) == {"epoch": "f" * 32, "last": 0, "messages": []}
 
 
 def test_expired_messages_are_not_told_and_go(registry: Registry, rows: Any) -> None:
@@ -64,7 +80,7 @@ def test_what_no_broker_takes_is_refused(registry: Registry, rows: Any, topic: s
 def test_a_gate_may_wait(registry: Registry) -> None:
     threading.Timer(0.3, lambda: put(registry, "later")).start()
     start = time.monotonic()
-    found = device_messages.pending(registry, A, 0, 15)
+    found = device_messages.pending(registry, A, 0, wait=15)
     assert [one["topic"] for one in found["messages"]] == ["later"]
     assert time.monotonic() - start < 14
-    assert device_messages.pending(registry, A, found["last"], 0.2)["messages"] == []
+    assert device_messages.pending(registry, A, found["last"], wait=0.2)["messages"] == []

@@ -64,15 +64,22 @@ def record_gate_events(request: Request, params: dict[str, Any]) -> dict[str, An
     "GET",
     "/keyassay/v1/gate/messages",
     access=Access.GATE,
-    takes={"after": _COUNT, "wait": {"type": "integer", "min": 0, "max": int(device_messages.LONGEST_WAIT)}},
+    takes={
+        "after": _COUNT,
+        "epoch": {"type": "string", "max": 64},
+        "wait": {"type": "integer", "min": 0, "max": int(device_messages.LONGEST_WAIT)},
+    },
 )
 def list_gate_messages(request: Request, params: dict[str, Any]) -> dict[str, Any]:
     """Messages that a gate has to publish at its broker, after the number of the last one that it fetched.
 
-    If there are none it waits for some, ``wait`` seconds at most; while many wait, the answer comes at once.
+    With the ``epoch`` of that answer, "" at first, all messages come that have not expired once the epoch is another
+    one: numbers begin anew in a database that was restored. If there are none it waits for some, ``wait`` seconds at
+    most; while many wait, the answer comes at once.
     """
+    after, epoch = params.get("after", 0), params.get("epoch")
     with patience(params.get("wait", 0)) as seconds:
-        return device_messages.pending(registry_of(request), actor_of(request), params.get("after", 0), seconds)
+        return device_messages.pending(registry_of(request), actor_of(request), after, epoch, seconds)
 
 
 @endpoint(

@@ -2,7 +2,8 @@
 
 It is a client of the broker's private listener. Requests wait in a bounded queue, of one device a few at most; what is
 lost on the way (a full queue, a broker or a registry that is down) devices ask for again. Messages of the registry are
-published in their order; the number of the last one is kept in a file.
+published in their order; the number of the last one is kept in a file, with the feed's epoch: a database that was
+restored has another one, and gives numbers again.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _KEEPALIVE = 30
 class _Source(Protocol):
     """What a courier needs of ``gate.source.Source``."""
 
-    def messages(self, after: int) -> dict[str, Any]: ...
+    def messages(self, after: int, epoch: str) -> dict[str, Any]: ...
 
     def deliver(self, messages: list[dict[str, str]]) -> dict[str, Any]: ...
 
@@ -90,7 +91,7 @@ class Courier:
         source: the registry.
         socket_path: the broker's private listener, a unix socket with rights to all topics.
         log: structured.
-        position: file for the number of the last message; by default ``messages.position`` beside the socket.
+        position: file for the place of the last message; by default ``messages.position`` beside the socket.
     """
 
     name = "gate-courier"
@@ -227,13 +228,13 @@ class Courier:
 
     def _carry_messages(self, stop: threading.Event) -> None:
         wait = _LEAST
-        last = self._read_position()
+        place = self._read_position()
         while not stop.is_set():
             if not self._connected.wait(0.5):
                 continue
             try:
-                answer = self._source.messages(last)
-                messages, following = answer["messages"], int(answer["last"])
+                answer = self._source.messages(place[1], place[0])
+                messages, following = answer["messages"], (str(answer["epoch"]), int(answer["last"]))
             except Exception as error:  # noqa: BLE001  as above
                 self._log.warning("messages for devices were not fetched", error=str(error)[:200])
                 stop.wait(wait * random.uniform(0.5, 1.0))  # noqa: S311
@@ -242,25 +243,28 @@ class Courier:
             wait = _LEAST
             if messages and not self._publish(messages):
                 continue  # some may have been published: devices take a repetition
-            if following != last:
-                last = following
-                self._write_position(last)
+            if following != place:
+                if place[0] not in ("", following[0]):
+                    self._log.warning("the registry's database was restored: messages for devices begin anew")
+                place = following
+                self._write_position(*place)
             if not messages:
                 stop.wait(_POLL)
 
-    def _read_position(self) -> int:
-        """The number that was kept; 0, for all messages that have not expired, if there is none or it is old."""
+    def _read_position(self) -> tuple[str, int]:
+        """Epoch and number that were kept; ("", 0), for all messages that have not expired, if they are not or old."""
         try:
             if time.time() - self._position.stat().st_mtime > _STALE:
-                return 0
-            return max(0, int(self._position.read_text()[:20]))
+                return "", 0
+            epoch, number = self._position.read_text()[:100].split()
+            return epoch, max(0, int(number))
         except (OSError, ValueError):
-            return 0
+            return "", 0
 
-    def _write_position(self, number: int) -> None:
+    def _write_position(self, epoch: str, number: int) -> None:
         made = self._position.with_name(f".{self._position.name}.new")
         try:
-            made.write_text(str(number))
+            made.write_text(f"{epoch} {number}\n")
             os.replace(made, self._position)  # noqa: PTH105  one name in one word
         except OSError as error:
             self._log.warning("the courier cannot keep its place", error=error.strerror)

@@ -57,8 +57,8 @@ class Source(Protocol):
     def events(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """What the gate saw; the answer names the certificates that were registered."""
 
-    def messages(self, after: int) -> dict[str, Any]:
-        """What is to be published at the gate's broker."""
+    def messages(self, after: int, epoch: str) -> dict[str, Any]:
+        """What is to be published at the gate's broker, after a number within an epoch; all if the epoch changed."""
 
     def deliver(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """What devices published for the registry; the answer is to be published."""
@@ -126,9 +126,9 @@ class DatabaseSource:
         """See ``Source``."""
         return self._ask(connections.record_events, body)
 
-    def messages(self, after: int) -> dict[str, Any]:
+    def messages(self, after: int, epoch: str) -> dict[str, Any]:
         """See ``Source``."""
-        return self._ask(device_messages.pending, after)
+        return self._ask(device_messages.pending, after, epoch)
 
     def deliver(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """See ``Source``."""
@@ -198,9 +198,9 @@ class ApiSource:
         """See ``Source``."""
         return self._send("POST", "/gate/events", body)
 
-    def messages(self, after: int) -> dict[str, Any]:
+    def messages(self, after: int, epoch: str) -> dict[str, Any]:
         """See ``Source``."""
-        return self._get("/gate/messages", after=after)
+        return self._get("/gate/messages", after=after, epoch=epoch)
 
     def deliver(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """See ``Source``."""

@@ -1,6 +1,7 @@
 """Messages for devices and for topics of the registry: put here, fetched by every gate, published at its broker.
 
-A message gets a number in the order of commits of its account, and each gate remembers the last one that it published.
+A message gets a number in the order of commits of its account, and each gate remembers the last one that it published,
+with the feed's epoch.
 Messages expire: a device that was away asks by itself, and what no gate fetched in time is of no use later.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, delete, select
 
 from keyassay.registry.errors import InvalidError
 from keyassay.registry.registry import Registry
@@ -56,28 +57,37 @@ def put(transaction: Transaction, topic: str, payload: str, seconds: float) -> N
     transaction.execute(schema.device_messages.insert().values(row))
 
 
-def pending(registry: Registry, actor: Actor, after: int, wait: float = 0.0) -> dict[str, Any]:
+def pending(
+    registry: Registry, actor: Actor, after: int, epoch: str | None = None, wait: float = 0.0
+) -> dict[str, Any]:
     """The account's messages after a number, those that have not expired.
 
     Args:
         registry: where.
         actor: whose.
-        after: the last number that was fetched, 0 at first. Numbers rise within a feed's epoch: a gate begins at 0
-            again when the epoch changes.
+        after: the last number that was fetched, 0 at first.
+        epoch: of the feed when it was fetched, "" at first. Numbers rise within an epoch; a database that was restored
+            has another one and gives some of them again, so that the messages from the first one on are meant. None
+            for whatever it is now.
         wait: seconds to wait for a message if there is none, at most ``LONGEST_WAIT``.
 
     Returns:
-        ``{"last": number for the next question, "messages": [{"number", "topic", "payload"}]}``, 100 at most.
+        ``{"epoch", "last", "messages": [{"number", "topic", "payload"}]}``, 100 at most; the first two are for the
+        next question.
     """
     until = time.monotonic() + min(wait, LONGEST_WAIT)
     while True:
-        found = _after(registry, actor, after)
+        with registry.database.read() as connection:
+            present = str(connection.execute(select(schema.server.c.epoch)).scalar_one())
+            if epoch not in (None, present):
+                epoch, after = present, 0
+            found = _after(connection, actor, after)
         if found or time.monotonic() >= until:
-            return {"last": found[-1]["number"] if found else after, "messages": found}
+            return {"epoch": present, "last": found[-1]["number"] if found else after, "messages": found}
         time.sleep(INTERVAL)
 
 
-def _after(registry: Registry, actor: Actor, after: int) -> list[dict[str, Any]]:
+def _after(connection: Connection, actor: Actor, after: int) -> list[dict[str, Any]]:
     now = time.time_ns() // 1_000_000
     query = (
         select(_M.number, _M.topic, _M.payload)
@@ -87,10 +97,9 @@ def _after(registry: Registry, actor: Actor, after: int) -> list[dict[str, Any]]
     )
     found: list[dict[str, Any]] = []
     size = 0
-    with registry.database.read() as connection:
-        for row in connection.execute(query).mappings():
-            size += len(row["payload"].encode())
-            if found and size > TOGETHER:
-                break
-            found.append(dict(row))
+    for row in connection.execute(query).mappings():
+        size += len(row["payload"].encode())
+        if found and size > TOGETHER:
+            break
+        found.append(dict(row))
     return found
