@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
 import fleet_keys
 import weak_devices
 from auditing import CA_KEYS, DEVICE_KEYS, ROCA, audit, enable, findings, summary, worker
 from keyassay.audit import fleet_search, key_quality
+from keyassay.audit.checkpoints import Checkpoints
 from keyassay.audit.examining import AuditSettings
 from keyassay.audit.key_quality import Engine
 from keyassay.certificates.fleet import NotRun
@@ -19,6 +21,7 @@ from keyassay.checks import check
 from keyassay.findings import Classification, Confidence, Profile
 from keyassay.registry import authorities, certificates
 from keyassay.registry.registry import Registry
+from keyassay.storage import schema
 from sharing_devices import sharing
 from two_accounts import A
 
@@ -64,6 +67,40 @@ def test_a_second_audit_reads_what_the_first_found(
     register(registry, fleet_keys.device("new", key=fleet_keys.ec_key(60)))
     audit(registry, DEVICE_KEYS, batch=100)
     assert examined[1:] == [(1, frozenset())]
+
+
+def test_what_is_settled_is_passed_over(
+    registry: Registry, rows: Any, examined: list[tuple[int, frozenset[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enable(registry)
+    keys = [fleet_keys.ec_key(100 + number) for number in range(40)]
+    register(registry, *(fleet_keys.device(f"device {number}", key=key) for number, key in enumerate(keys)))
+    register(registry, *(weak_devices.roca_device(number) for number in range(3)))
+    sizes: list[int] = []
+    write = Checkpoints.write
+
+    def counted(self: Checkpoints, check: Any, position: Any, batch: Any) -> Any:
+        sizes.append(batch.examined)
+        return write(self, check, position, batch)
+
+    monkeypatch.setattr(Checkpoints, "write", counted)
+    first = audit(registry, DEVICE_KEYS, batch=4)
+    assert sizes == [4] * 10 + [3]
+    del sizes[:], examined[:]
+    second = audit(registry, DEVICE_KEYS, batch=4)
+    assert sizes == [4, 16, 23]
+    assert examined == []
+    assert summary(first, DEVICE_KEYS) == summary(second, DEVICE_KEYS) == ("COMPLETED_NON_COMPLIANT", 43, 3, 0)
+    assert findings(rows, first, DEVICE_KEYS) == findings(rows, second, DEVICE_KEYS)
+    lost = sorted(row["spki_digest"] for row in rows.all("key_verdicts"))[::5]  # nine keys all over
+    with registry.database.write(A) as transaction:
+        transaction.execute(delete(schema.key_verdicts).where(schema.key_verdicts.c.spki_digest.in_(lost)))
+    del sizes[:]
+    third = audit(registry, DEVICE_KEYS, batch=4)
+    assert sum(sizes) == 43
+    assert max(sizes) < 23  # four keys with something to do end a batch
+    assert sum(count for count, _ in examined) == 9
+    assert findings(rows, third, DEVICE_KEYS) == findings(rows, first, DEVICE_KEYS)
 
 
 def test_a_stronger_check_runs_alone(registry: Registry, rows: Any, examined: list[tuple[int, frozenset[str]]]) -> None:

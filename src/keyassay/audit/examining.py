@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, Table, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, Select, Table, func, select
 
 from keyassay.audit.checks import AuditCheck
 from keyassay.audit.configuration import threshold_days
@@ -165,10 +165,17 @@ def page(
     *columns: Column[Any],
 ) -> Sequence[Row[Any]]:
     """The next certificates (or authorities) by id: each comes once, whatever changes its status meanwhile."""
+    return connection.execute(page_query(table, account_id, statuses, after, *columns).limit(size)).all()
+
+
+def page_query(
+    table: Table, account_id: str, statuses: Sequence[str], after: str, *columns: ColumnElement[Any]
+) -> Select[Any]:
+    """The statement of ``page``, without its limit."""
     # the function keeps databases from reading by the index of statuses, which would sort all of them for each page
     status = func.coalesce(table.c.status, "")
     query = select(table.c.id, *columns).where(table.c.account_id == account_id, table.c.id > after)
-    return connection.execute(query.where(status.in_(statuses)).order_by(table.c.id).limit(size)).all()
+    return query.where(status.in_(statuses)).order_by(table.c.id)
 
 
 class Certificates(Examiner):

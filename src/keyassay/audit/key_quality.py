@@ -7,13 +7,13 @@ examined. What only shows when keys are compared comes from ``fleet_search``, wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, select
+from sqlalchemy import Connection, Row, Subquery, Table, and_, func, not_, select
 
 from keyassay.audit import fleet_search, verdicts
-from keyassay.audit.examining import Audit, AuditSettings, Batch, Certificates, Found
+from keyassay.audit.examining import Audit, AuditSettings, Batch, Certificates, Found, page_query
 from keyassay.audit.verdicts import Catalogue, Known, PublicFinding
 from keyassay.bulk.results import Settings
 from keyassay.bulk.scan import Plan, assess_items
@@ -26,6 +26,8 @@ from keyassay.storage.database import rows_in_chunks
 
 #: partners of a key that a finding names
 _NAMED = 10
+#: batches' worth of certificates that one look passes over where nothing is to be done
+_LOOK = 32
 
 
 @dataclass
@@ -98,6 +100,8 @@ class KeyQuality(Certificates):
         self._engine = engine
         self._expected = 0
         self._compared: bool | None = None
+        self._complete: tuple[str, ...] | None = None
+        self._span = audit.settings.batch
 
     def prepare(self, goes_on: Callable[[], bool]) -> str:
         search = search_of(self.audit)
@@ -112,6 +116,38 @@ class KeyQuality(Certificates):
     def total(self, connection: Connection) -> int:
         self._expected = super().total(connection)
         return self._expected
+
+    def batch(self, connection: Connection, after: str) -> Batch:
+        """The next certificates about which there is something to do or to say, and all those before them.
+
+        Where nothing changed since an earlier audit that is one statement for thousands of certificates.
+        """
+        size = self.audit.settings.batch
+        page = self._page(connection, after)
+        count, last, left = connection.execute(
+            select(func.count(), func.max(page.c.id), func.count().filter(page.c.left))
+        ).one()
+        ended = count < self._span
+        rows: Sequence[Row[Any]] = ()
+        if left:
+            rows = connection.execute(select(page).where(page.c.left).order_by(page.c.id).limit(size)).all()
+        if left > size:
+            last, ended = rows[-1].id, False
+            count = connection.execute(select(func.count()).select_from(page).where(page.c.id <= last)).scalar_one()
+        self._span = min(4 * self._span, _LOOK * size) if 4 * left <= size else size
+        return replace(self.examine(connection, rows, None if ended else last), examined=count)
+
+    def _page(self, connection: Connection, after: str) -> Subquery:
+        """The next ``_span`` certificates, with their keys and whether there is something to do or to say."""
+        if self._complete is None:
+            self._complete = verdicts.complete(connection, self._engine.catalogue)
+        digest = self.table.c.spki_digest
+        settled = verdicts.is_settled(digest, self._complete)
+        if self._any_compared(connection):
+            compared = verdicts.is_compared(schema.fleet_verdicts, self.audit.account_id, digest)
+            settled = and_(settled, not_(compared))
+        query = page_query(self.table, self.audit.account_id, self.statuses, after, digest, not_(settled).label("left"))
+        return query.limit(self._span).subquery()
 
     def examine(self, connection: Connection, rows: Sequence[Row[Any]], after: str | None) -> Batch:
         digests = {row.id: bytes(row.spki_digest) for row in rows}

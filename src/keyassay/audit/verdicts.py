@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, select, true
+from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, literal, null, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyassay.checks import Check
@@ -201,6 +201,40 @@ def cached(connection: Connection, digests: Iterable[bytes], catalogue: Catalogu
     return found
 
 
+def complete(connection: Connection, catalogue: Catalogue) -> tuple[str, ...]:
+    """Digests of the catalogues whose verdicts lack nothing that this one wants, its own first."""
+    there = connection.execute(select(schema.catalogues.c.digest)).scalars().all()
+    others = [one for one in sorted(there) if one != catalogue.digest and not _missing(connection, one, catalogue)]
+    return (catalogue.digest, *others)
+
+
+def is_settled(digest: ColumnElement[bytes], catalogues: Sequence[str]) -> ColumnElement[bool]:
+    """Whether there is nothing to do and nothing to say about a key, as SQL.
+
+    Args:
+        digest: column of SHA-256 of subject public key infos.
+        catalogues: from ``complete``.
+
+    Returns:
+        True where the key's verdict is by one of the catalogues and holds no finding. A subquery, not a join:
+        PostgreSQL would read all verdicts for each page, to join them by hash.
+    """
+    there = select(literal(1)).where(_V.spki_digest == digest, _V.catalogue.in_(catalogues), _V.findings.is_(null()))
+    return there.scalar_subquery().is_not(None)
+
+
+def is_compared(table: Table, account_id: str, digest: ColumnElement[bytes]) -> ColumnElement[bool]:
+    """Whether comparing an account's keys has found anything about a key, as SQL.
+
+    Args:
+        table: of what comparing found, such as ``fleet_verdicts``.
+        account_id: whose.
+        digest: column of SHA-256 of subject public key infos.
+    """
+    there = select(literal(1)).where(table.c.account_id == account_id, table.c.spki_digest == digest).limit(1)
+    return there.scalar_subquery().is_not(None)
+
+
 #: catalogues by their digests, which stand for the same in every database
 _met: dict[str, Catalogue] = {}
 
@@ -255,14 +289,8 @@ def store(transaction: Transaction, catalogue: Catalogue, verdicts: Mapping[byte
     if not verdicts:
         return
     insert: Any = sqlite.insert if transaction.connection.dialect.name == "sqlite" else postgresql.insert
-    there = set(transaction.execute(select(schema.catalogues.c.digest)).scalars())
-    if catalogue.digest not in there:
-        declare(transaction, catalogue)
-    richer = [
-        digest
-        for digest in there - {catalogue.digest}
-        if (earlier := _read(transaction.connection, digest)) is not None and not catalogue.missing_from(earlier)
-    ]
+    declare(transaction, catalogue)
+    richer = complete(transaction.connection, catalogue)[1:]
     statement = insert(schema.key_verdicts)
     statement = statement.on_conflict_do_update(
         index_elements=["spki_digest"],
