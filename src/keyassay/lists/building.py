@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -41,6 +42,7 @@ from keyassay.lists.format import (
     pack_merged,
     read_block,
 )
+from keyassay.lists.recipes import debian_rsa
 from keyassay.lists.recipes.debian_openssl import Stream, rsa_key_from_hints, rsa_keys
 
 
@@ -54,7 +56,7 @@ class Defect:
 
 
 def make_block(name: BlockName) -> bytes:
-    """Compute a block: minutes for RSA, seconds to a minute for curves."""
+    """Compute a block: minutes for RSA (see ``debian_rsa.use``), seconds to a minute for curves."""
     kind = KINDS[name.kind]
     records: list[Record] = []
     extras: list[tuple[int, int, Record]] = []
@@ -62,8 +64,8 @@ def make_block(name: BlockName) -> bytes:
         size = coordinate_bytes(kind.curve)
         coordinates = ec_coordinates(kind.curve, name.streams(), kind.variant)
         return pack_block(name, [Record(number_digest(x, size)[:8]) for x in coordinates], [])
-    for offset, stream in enumerate(name.streams()):
-        for exponent, key in rsa_keys(stream, kind.bits, kind.variant).items():
+    for offset, keys in enumerate(debian_rsa.rsa_keys_of(list(name.streams()), kind.bits, kind.variant)):
+        for exponent, key in keys.items():
             record = Record(number_digest(key.modulus)[:8], key.blocks)
             if exponent == 65537:
                 records.append(record)
@@ -98,7 +100,7 @@ def build(
     folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Compute the missing blocks of a kind.
+    """Compute the missing blocks of a kind; with a C compiler, those of RSA in about a third of the time.
 
     Args:
         kind: name of the kind.
@@ -119,9 +121,10 @@ def build(
     report = progress or (lambda _done, _total: None)
     report(done, total)
     try:
-        for _ in _built(todo, place, jobs):
-            done += 1
-            report(done, total)
+        with debian_rsa.compiled() if todo and KINDS[kind].bits else nullcontext() as loops:
+            for _ in _built(todo, place, jobs, loops):
+                done += 1
+                report(done, total)
     except OSError as error:
         raise KeyassayError(
             f"{place} cannot be written: {error.strerror or error}", "say where to build by --into FOLDER"
@@ -131,13 +134,18 @@ def build(
     return len(todo)
 
 
-def _built(todo: list[BlockName], folder: Path, jobs: int) -> Iterator[BlockName]:
+def _built(todo: list[BlockName], folder: Path, jobs: int, loops: Path | None) -> Iterator[BlockName]:
     """Make blocks, each written as it is finished."""
     if jobs <= 1 or not todo:
-        for name in todo:
-            yield _build_one(name, folder)
+        debian_rsa.use(loops)
+        try:
+            for name in todo:
+                yield _build_one(name, folder)
+        finally:
+            debian_rsa.use(None)
         return
-    with ProcessPoolExecutor(min(jobs, len(todo)), get_context("forkserver"), initializer=_ignore_interrupts) as pool:
+    context = get_context("forkserver")
+    with ProcessPoolExecutor(min(jobs, len(todo)), context, initializer=_start_worker, initargs=(loops,)) as pool:
         waiting: set[Future[BlockName]] = {pool.submit(_build_one, name, folder) for name in todo}
         try:
             while waiting:
@@ -166,9 +174,10 @@ def _rows(listed: MergedList) -> list[tuple[int, int, int]]:
     return list(zip(listed.entries.tolist(), *listed.hints.T.tolist(), strict=True))
 
 
-def _ignore_interrupts() -> None:
+def _start_worker(loops: Path | None = None) -> None:
     """The parent decides what an interruption means."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    debian_rsa.use(loops)
 
 
 def _verify_rsa(stream: Stream, kind: Kind, digest: int, blocks: tuple[int, int], kept: int = 0) -> str | None:
@@ -378,7 +387,7 @@ def _verified(tasks: list[_Task], jobs: int) -> Iterator[tuple[int, list[Defect]
     if jobs <= 1 or len(tasks) < 2:
         yield from map(_verify_task, tasks)
         return
-    with ProcessPoolExecutor(min(jobs, len(tasks)), get_context("forkserver"), initializer=_ignore_interrupts) as pool:
+    with ProcessPoolExecutor(min(jobs, len(tasks)), get_context("forkserver"), initializer=_start_worker) as pool:
         try:
             yield from pool.map(_verify_task, tasks)
         finally:

@@ -7,9 +7,10 @@ A stream (platform, state of the random file, process id) gives one key per type
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol
 
 import gmpy2
 import numpy as np
@@ -224,6 +225,42 @@ def _start(arch: str, state: str, variant: Variant = USUAL) -> _Pool:
     return pool
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The generator's state before a process draws, and the process, as its hashes take them.
+
+    Attributes:
+        ring: 1,024 bytes, the last one dead.
+        md: running digest, 20 bytes.
+        idx, c0, c1: position and counters.
+        long: bytes of a counter.
+        big: whether counters are hashed big-endian.
+        pid: the process id's bytes, none for process 0.
+    """
+
+    ring: bytes
+    md: bytes
+    idx: int
+    c0: int
+    c1: int
+    long: int
+    big: bool
+    pid: bytes
+
+
+def start_of(stream: Stream, variant: Variant = USUAL) -> Start:
+    """What a stream starts from."""
+    pool = _start(stream.arch, stream.state, variant)
+    return Start(
+        bytes(pool.pool), pool.md, pool.idx, pool.c0, pool.c1, pool.long, pool.order == "big", _pid_bytes(stream)
+    )
+
+
+def _pid_bytes(stream: Stream) -> bytes:
+    order = _PLATFORMS[stream.arch][1]
+    return stream.pid.to_bytes(4, order) if stream.pid else b""  # type: ignore[arg-type]
+
+
 class Draws:
     """The blocks of one length that a stream hands out, in order, kept as they are drawn.
 
@@ -233,8 +270,7 @@ class Draws:
 
     def __init__(self, stream: Stream, size: int, variant: Variant = USUAL) -> None:
         self._pool = _start(stream.arch, stream.state, variant).copy()
-        order = _PLATFORMS[stream.arch][1]
-        self._pid = stream.pid.to_bytes(4, order) if stream.pid else b""  # type: ignore[arg-type]
+        self._pid = _pid_bytes(stream)
         self._size = size
         self._first = True
         self.blocks: list[bytes] = []
@@ -378,7 +414,8 @@ def delta_search(bits: int) -> DeltaSearch:
     return DeltaSearch(bits)
 
 
-def _witness(block: bytes, bits: int) -> int:
+def witness_of(block: bytes, bits: int) -> int:
+    """The base, less one, that a block is read as for a round of Miller and Rabin's test."""
     return int.from_bytes(block, "big") & ((1 << bits) - 1)
 
 
@@ -388,9 +425,9 @@ _DIVISOR_LIMIT = 1 << 19
 
 
 @cache
-def _further_divisors() -> gmpy2.mpz:
-    """The product of the primes between the table's last one and 2^19."""
-    return _product([gmpy2.mpz(p) for p in _sieve(_DIVISOR_LIMIT).tolist() if p > 17_863])[-1][0]
+def further_divisors(limit: int) -> gmpy2.mpz:
+    """The product of the primes between the last one of the original's table and a limit."""
+    return _product([gmpy2.mpz(p) for p in _sieve(limit).tolist() if p > 17_863])[-1][0]
 
 
 def _product(numbers: list[gmpy2.mpz]) -> list[list[gmpy2.mpz]]:
@@ -403,7 +440,7 @@ def _product(numbers: list[gmpy2.mpz]) -> list[list[gmpy2.mpz]]:
     return levels
 
 
-def _without_divisors(candidates: list[int], divisors: gmpy2.mpz) -> list[int]:
+def without_divisors(candidates: Sequence[int], divisors: gmpy2.mpz) -> list[int]:
     """The places of the candidates that are prime to ``divisors``; the others are composite.
 
     At 2,048 bits this costs a twentieth of an exponentiation for a candidate and spares a quarter of them.
@@ -429,8 +466,7 @@ def primes(draws: Draws, bits: int, position: int = 0, ahead: int | None = None)
     """
     search = delta_search(bits)
     test = pair_test(bits)
-    total = rounds(bits)
-    divisors = _further_divisors() if bits >= _DIVIDED_FROM else gmpy2.mpz(1)
+    divisors = further_divisors(_DIVISOR_LIMIT) if bits >= _DIVIDED_FROM else gmpy2.mpz(1)
     if ahead is None:
         ahead = 64 if divisors > 1 else 16
     while True:
@@ -442,7 +478,7 @@ def primes(draws: Draws, bits: int, position: int = 0, ahead: int | None = None)
             witness = at + 1
             # A witness draw is repeated until it lies below p - 1 = r + delta - 1. Delta is not known yet; it is
             # below 2^14 and matters only if a draw agrees with r in all bits but the last 16.
-            while (drawn := _witness(draws[witness], bits)) >= number:
+            while (drawn := witness_of(draws[witness], bits)) >= number:
                 if drawn >> 16 == number >> 16 and drawn < number + search([number])[0] - 1:
                     break
                 witness += 1
@@ -450,7 +486,7 @@ def primes(draws: Draws, bits: int, position: int = 0, ahead: int | None = None)
             numbers.append(number)
             at = witness + 1
         candidates = [number + delta for number, delta in zip(numbers, search(numbers), strict=True)]
-        left = _without_divisors(candidates, divisors) if divisors > 1 else list(range(ahead))
+        left = without_divisors(candidates, divisors) if divisors > 1 else list(range(ahead))
         found = -1
         for index in range(0, len(left), 2):
             pair = left[index : index + 2]
@@ -460,7 +496,7 @@ def primes(draws: Draws, bits: int, position: int = 0, ahead: int | None = None)
             else:
                 passed = test(p, q)
             for place, prime in zip(pair, passed, strict=False):
-                if prime and gmpy2.is_strong_prp(candidates[place], _witness(draws[places[place][1]], bits) + 1):
+                if prime and gmpy2.is_strong_prp(candidates[place], witness_of(draws[places[place][1]], bits) + 1):
                     found = place
                     break
             if found >= 0:
@@ -470,13 +506,25 @@ def primes(draws: Draws, bits: int, position: int = 0, ahead: int | None = None)
             continue
         start, witness = places[found]
         p = candidates[found]
-        position = witness + 1
-        accepted = 1
-        while accepted < total:
-            if _witness(draws[position], bits) < p - 1:
-                accepted += 1
-            position += 1
+        position = after_rounds(draws, p, bits, witness + 1)
         yield p, start, position
+
+
+class Blocks(Protocol):
+    """The blocks of a stream, by index."""
+
+    def __getitem__(self, index: int) -> bytes:
+        """A block."""
+        ...
+
+
+def after_rounds(draws: Blocks, prime: int, bits: int, position: int) -> int:
+    """The first block after a prime's rounds, of which one was its test; too large a witness is drawn again."""
+    for _ in range(rounds(bits) - 1):
+        while witness_of(draws[position], bits) >= prime - 1:
+            position += 1
+        position += 1
+    return position
 
 
 def rsa_primes(stream: Stream, bits: int, variant: Variant = USUAL) -> Iterator[tuple[int, int]]:
@@ -554,7 +602,7 @@ def ec_secret(stream: Stream, order: int, variant: Variant = USUAL) -> int:
     index = 0
     earlier = variant.earlier
     while True:
-        drawn = _witness(draws[index], width)
+        drawn = witness_of(draws[index], width)
         index += 1
         if wide:
             for _ in range(2):
