@@ -34,7 +34,7 @@ PYTHON = VENV / "bin" / "python"
 #: program that a test or a proof runs -> Debian package that has it
 PROGRAMS = {"openssl": "openssl", "bc": "bc", "ssh-keygen": "openssh-client", "chromium": "chromium",
             "pg_ctlcluster": "postgresql", "systemd-analyze": "systemd", "haproxy": "haproxy",
-            "mosquitto": "mosquitto"}  # fmt: skip
+            "mosquitto": "mosquitto", "softhsm2-util": "softhsm2", "cc": "build-essential"}  # fmt: skip
 
 NETWORK = "packages come from the package index that pip is configured for; is there a connection to it?"
 
@@ -211,7 +211,7 @@ def lock() -> None:
     common = [program, "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-emit-index-url",
               "--no-annotate", "--no-header", "--python-version", "3.11", "--upgrade"]  # fmt: skip
     variables = for_installer()
-    run(*common, "pyproject.toml", "--extra", "server", "--group", "dev", "-o", REQUIREMENTS / "dev.txt", env=variables)
+    run(*common, "pyproject.toml", "--all-extras", "--group", "dev", "-o", REQUIREMENTS / "dev.txt", env=variables)
     run(*common, REQUIREMENTS / "peers.in", "-o", REQUIREMENTS / "peers.txt", env=variables)
     run(*common, REQUIREMENTS / "awscli.in", "-o", REQUIREMENTS / "awscli.txt", env=variables)
     run(*common, REQUIREMENTS / "uv.in", "-o", REQUIREMENTS / "uv.txt", env=variables)

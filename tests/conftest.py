@@ -97,3 +97,19 @@ def rows(database: Any) -> Any:
     from two_accounts import Rows
 
     return Rows(database)
+
+
+@pytest.fixture
+def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An empty token (PKCS#11), which this process looks for at once when it went away or is a new test's."""
+    from keyassay.registry import token_keys
+    from soft_token import SoftToken
+
+    made = SoftToken(tmp_path / "token")
+    monkeypatch.setenv("SOFTHSM2_CONF", str(made.configuration))
+    for name in ("KEYASSAY_PKCS11_MODULE", "KEYASSAY_PKCS11_PIN_FILE", "KEYASSAY_PKCS11_PIN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(token_keys, "PAUSE", 0.0)
+    monkeypatch.setattr(token_keys, "RESTART", 0.0)
+    monkeypatch.setattr(token_keys, "AGAIN", (0.0,))
+    return made

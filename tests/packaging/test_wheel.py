@@ -88,7 +88,7 @@ def test_the_metadata_says_what_is_needed(wheel: Path) -> None:
     assert {line.split(">")[0] for line in needed if "extra ==" not in line} == {
         "click", "cryptography", "gmpy2", "jinja2", "numpy", "python-flint", "rich",
     }  # fmt: skip
-    assert {line.partition("extra == ")[2] for line in needed if "extra ==" in line} == {"'server'"}
+    assert {line.partition("extra == ")[2] for line in needed if "extra ==" in line} == {"'server'", "'pkcs11'"}
 
 
 def test_the_program_runs_from_another_folder(installed: Path, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ TRANSLATIONS: dict[type[Exception], str] = {
     errors.MalformedPolicyError: "MalformedPolicyException",
     errors.TaskExistsError: "TaskAlreadyExistsException",
     errors.NotConfiguredError: "NotConfiguredException",
+    errors.SigningUnavailableError: "ServiceUnavailableException",
     BusyError: "ServiceUnavailableException",
 }
 

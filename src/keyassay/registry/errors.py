@@ -92,3 +92,7 @@ class TaskExistsError(RegistryError):
 
 class NotConfiguredError(RegistryError):
     """Nothing has been set yet."""
+
+
+class SigningUnavailableError(RegistryError):
+    """A key that stays in a token cannot be used now: the token is away, refuses the PIN, or answers with an error."""

@@ -1,12 +1,18 @@
 """The account's own authority, and what it issues: certificates for requests, and pairs of keys for devices.
 
-An authority's key is sealed at rest and opened for one signature. The newest active authority issues; older ones stay,
-since what they issued has to be checked. Keys that are made for devices are returned once and never stored.
+An authority's key is sealed at rest and opened for one signature, or it stays in a token, which is asked for each. The
+newest active authority issues; older ones stay, since what they issued has to be checked. Keys that are made for
+devices are returned once and never stored.
+
+The row of an authority whose key is in a token has its URI in the clear, for people, and sealed, which is what counts:
+who can write to the database cannot send the registry to another library or file.
 """
 
 from __future__ import annotations
 
 import hashlib
+import secrets
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ssl import DER_cert_to_PEM_cert
@@ -28,12 +34,15 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 from sqlalchemy import Connection, RowMapping, select, update
 
+from keyassay.errors import KeyassayError
+from keyassay.registry import token_keys
 from keyassay.registry.admission import LARGEST_PEM, check_authority, key_problem, read_certificate, read_der
 from keyassay.registry.certificates import Registered, add
 from keyassay.registry.errors import AlreadyExistsError, BrokenKeyError, InvalidError, NotFoundError
 from keyassay.registry.issued import enter
 from keyassay.registry.lifecycle import Status
 from keyassay.registry.registry import Registry
+from keyassay.registry.token_uri import TokenUri
 from keyassay.storage import schema
 from keyassay.storage.database import Actor, Transaction
 
@@ -44,6 +53,10 @@ LAST_MOMENT = datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC)
 #: devices with slow clocks shall find a new certificate valid
 _EARLIER = timedelta(minutes=5)
 _DEVICE_KEY_BITS = 2_048
+_AUTHORITY_USAGE = x509.KeyUsage(
+    digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
+    data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +71,18 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """An authority of an account as lists show it."""
+    """An authority of an account as lists show it.
+
+    Attributes:
+        key_uri: of its key in a token; "" for a key in the database.
+    """
 
     id: str
     subject: str
     not_after: int
     active: bool
     created_at: int
+    key_uri: str = ""
 
 
 def make_issuer(registry: Registry, actor: Actor, *, common_name: str = "") -> Issuer:
@@ -81,13 +99,14 @@ def make_issuer(registry: Registry, actor: Actor, *, common_name: str = "") -> I
 
 def _make(registry: Registry, transaction: Transaction, common_name: str) -> Issuer:
     key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _self_signed(key, common_name, transaction.now)
+    return _enter(registry, transaction, "CreateIssuer", certificate, _pkcs8(key))
+
+
+def _self_signed(key: Any, common_name: str, now: int) -> x509.Certificate:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-    started = datetime.fromtimestamp(transaction.now / 1000, UTC).replace(microsecond=0)
-    usage = x509.KeyUsage(
-        digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
-        data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
-    certificate = (
+    started = datetime.fromtimestamp(now / 1000, UTC).replace(microsecond=0)
+    return (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -96,11 +115,107 @@ def _make(registry: Registry, transaction: Transaction, common_name: str) -> Iss
         .not_valid_before(started - _EARLIER)
         .not_valid_after(LAST_MOMENT)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
+        .add_extension(_AUTHORITY_USAGE, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return _enter(registry, transaction, "CreateIssuer", certificate, key)
+
+
+def make_token_issuer(registry: Registry, actor: Actor, uri: str, *, common_name: str = "") -> Issuer:
+    """Make an authority whose key is in a token; it issues from now on.
+
+    Args:
+        registry: where.
+        actor: whose.
+        uri: ``pkcs11:``; of a key that is in the token, or of one that is made there (P-256).
+        common_name: of its subject.
+
+    Raises:
+        InvalidError: the URI is none, or the key is not accepted.
+        AlreadyExistsError: an authority has the key already: a rotation has to name another one.
+        SigningUnavailableError: the token cannot be used.
+    """
+    asked = TokenUri.parse(uri)
+    with registry.database.read() as connection:
+        taken = {read_der(bytes(der)).spki: issuer for issuer, der in connection.execute(select(_I.id, _I.der))}
+    named = token_keys.identify(asked) if asked.names_a_key else None
+    if named is not None:
+        key = token_keys.public_half(named)
+        if problem := key_problem(key):
+            raise InvalidError(problem)
+        if (issuer_id := taken.get(_spki(key))) is not None:
+            raise AlreadyExistsError("an authority has this key already; for a rotation name another one", issuer_id)
+    else:
+        named, key = token_keys.make_pair(asked, f"keyassay {actor.account_id} {secrets.token_hex(4)}")
+    signer = token_keys.key_of(named, key)
+    certificate = _self_signed(signer, common_name or f"keyassay {actor.account_id}", time.time_ns() // 1_000_000)
+    with registry.database.write(actor) as transaction:
+        return _enter(registry, transaction, "CreateIssuer", certificate, str(named))
+
+
+def import_token_issuer(registry: Registry, actor: Actor, pem: str, uri: str) -> Issuer:
+    """Take an authority whose key is in a token and whose certificate was made elsewhere; it issues from now on.
+
+    Args:
+        registry: where.
+        actor: whose.
+        pem: its certificate.
+        uri: ``pkcs11:``, of its private key.
+
+    Raises:
+        InvalidError: unreadable, there is no such key, or it is not the certificate's.
+        CertificateValidationError: no authority, expired.
+        AlreadyExistsError: it is there.
+        SigningUnavailableError: the token cannot be used.
+    """
+    admitted = read_certificate(pem)
+    check_authority(admitted, time.time_ns() // 1_000_000)
+    asked = TokenUri.parse(uri)
+    if not asked.names_a_key:
+        raise InvalidError("the pkcs11: URI names no key: object=LABEL or id= does")
+    named = token_keys.identify(asked)
+    if named is None:
+        raise InvalidError(f"the token {asked.token_name} has no private key {asked.key_name}")
+    try:  # the token's answer has to hold for the certificate's key
+        _request(token_keys.key_of(named, admitted.certificate.public_key()), "the key of the certificate?")
+    except token_keys.WrongKeyError:
+        raise InvalidError("the private key is not the certificate's") from None
+    with registry.database.write(actor) as transaction:
+        return _enter(registry, transaction, "ImportIssuer", admitted.certificate, str(named))
+
+
+def request_for_token(uri: str, common_name: str) -> str:
+    """A request (PEM) for an authority's certificate, to be signed elsewhere; ``import_token_issuer`` takes what comes.
+
+    Args:
+        uri: ``pkcs11:``, of a key that is in the token, or of one that is made there (P-256).
+        common_name: of its subject.
+
+    Raises:
+        InvalidError: the URI is none or names no key, or the key is not accepted.
+        SigningUnavailableError: the token cannot be used.
+    """
+    asked = TokenUri.parse(uri)
+    if not asked.names_a_key:
+        raise InvalidError("the pkcs11: URI names no key: object=LABEL or id= does")
+    named = token_keys.identify(asked)
+    if named is not None:
+        key: Any = token_keys.public_half(named)
+        if problem := key_problem(key):
+            raise InvalidError(problem)
+    else:
+        named, key = token_keys.make_pair(asked, "")
+    return _request(token_keys.key_of(named, key), common_name).public_bytes(Encoding.PEM).decode()
+
+
+def _request(signer: Any, common_name: str) -> x509.CertificateSigningRequest:
+    return (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_AUTHORITY_USAGE, critical=True)
+        .sign(signer, hashes.SHA256())
+    )
 
 
 def import_issuer(registry: Registry, actor: Actor, pem: str, key_pem: bytes, password: bytes | None = None) -> Issuer:
@@ -129,49 +244,79 @@ def import_issuer(registry: Registry, actor: Actor, pem: str, key_pem: bytes, pa
         raise InvalidError("the private key is not the certificate's")
     with registry.database.write(actor) as transaction:
         check_authority(admitted, transaction.now)
-        return _enter(registry, transaction, "ImportIssuer", admitted.certificate, key)
+        return _enter(registry, transaction, "ImportIssuer", admitted.certificate, _pkcs8(key))
 
 
 def _spki(key: CertificatePublicKeyTypes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
+def _pkcs8(key: CertificateIssuerPrivateKeyTypes) -> bytes:
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
 def _enter(
-    registry: Registry,
-    transaction: Transaction,
-    operation: str,
-    certificate: x509.Certificate,
-    key: CertificateIssuerPrivateKeyTypes,
+    registry: Registry, transaction: Transaction, operation: str, certificate: x509.Certificate, key: bytes | str
 ) -> Issuer:
+    """Keep an authority with its key (PKCS #8), or the URI of that."""
     der = certificate.public_bytes(Encoding.DER)
     issuer_id = hashlib.sha256(der).hexdigest()
     mine = _I.account_id == transaction.account_id
     if transaction.execute(select(_I.id).where(mine, _I.id == issuer_id)).first() is not None:
         raise AlreadyExistsError("the authority is there already", issuer_id)
     transaction.execute(update(schema.issuers).where(mine).values(active=False))
-    secret = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    key_uri = key if isinstance(key, str) else None
+    secret, place = (key, key_place) if isinstance(key, bytes) else (key.encode(), uri_place)
     row = {
         "account_id": transaction.account_id,
         "id": issuer_id,
         "der": der,
-        "sealed_key": registry.seal.seal(secret, key_place(transaction.account_id, issuer_id)),
+        "sealed_key": registry.seal.seal(secret, place(transaction.account_id, issuer_id)),
+        "key_reference": key_uri,
         "active": True,
         "created_at": transaction.now,
     }
     transaction.execute(schema.issuers.insert().values(row))
-    transaction.record(operation, "issuer", issuer_id)
+    transaction.record(operation, "issuer", issuer_id, {"key": "database" if key_uri is None else "token"})
     return Issuer(
         issuer_id,
         certificate.subject.rfc4514_string(),
         round(certificate.not_valid_after_utc.timestamp() * 1000),
         active=True,
         created_at=transaction.now,
+        key_uri=key_uri or "",
     )
 
 
 def key_place(account_id: str, issuer_id: str) -> str:
     """Where the sealed key of an authority is, for ``Seal``."""
     return f"issuer/{account_id}/{issuer_id}"
+
+
+def uri_place(account_id: str, issuer_id: str) -> str:
+    """Where the sealed URI of an authority's key in a token is, for ``Seal``."""
+    return f"issuer-token/{account_id}/{issuer_id}"
+
+
+def signer_of(registry: Registry, row: RowMapping) -> Any:
+    """The private key of an authority, as cryptography's builders take it.
+
+    Args:
+        registry: where.
+        row: of the authority; its key has to be here (``sealed_key``).
+
+    Raises:
+        KeyassayError: what is sealed does not open, or was altered.
+
+    A signature by a key in a token raises SigningUnavailableError where the token cannot be used.
+    """
+    account_id, issuer_id, sealed = row["account_id"], row["id"], bytes(row["sealed_key"])
+    if row["key_reference"] is None:
+        return load_der_private_key(registry.seal.open(sealed, key_place(account_id, issuer_id)), None)
+    uri = registry.seal.open(sealed, uri_place(account_id, issuer_id)).decode()
+    if uri != row["key_reference"]:
+        raise KeyassayError(f"the key's name of {uri_place(account_id, issuer_id)} was altered")
+    return token_keys.key_of(TokenUri.parse(uri), x509.load_der_x509_certificate(bytes(row["der"])).public_key())
 
 
 def issuers(registry: Registry, actor: Actor) -> list[Issuer]:
@@ -183,7 +328,9 @@ def issuers(registry: Registry, actor: Actor) -> list[Issuer]:
     for row in rows:
         admitted = read_der(bytes(row["der"]))
         subject = admitted.certificate.subject.rfc4514_string()
-        found.append(Issuer(row["id"], subject, admitted.not_after, row["active"], row["created_at"]))
+        found.append(
+            Issuer(row["id"], subject, admitted.not_after, row["active"], row["created_at"], row["key_reference"] or "")
+        )
     return found
 
 
@@ -255,10 +402,13 @@ def _issue(
     set_as_active: bool,
 ) -> Issued:
     examined = registry.examine(_spki(key))
+    with registry.database.read() as connection:
+        row = issuer_row(connection, actor.account_id)
+    signed = None if row is None else _sign(registry, row, subject, key)  # a token takes its time: nobody waits for it
     with registry.database.write(actor) as transaction:
         status = Status.ACTIVE if set_as_active else Status.INACTIVE
         try:
-            return issue(registry, transaction, operation, subject, key, status, examined)
+            return issue(registry, transaction, operation, subject, key, status, examined, signed)
         except BrokenKeyError as error:  # the API knows no other error for requests
             raise InvalidError(error.message) from None
 
@@ -271,6 +421,7 @@ def issue(
     key: CertificatePublicKeyTypes,
     status: Status,
     examined: object,
+    signed: Signed | None = None,
 ) -> Issued:
     """Issue and register a certificate inside a transaction; an account without an authority gets one.
 
@@ -282,29 +433,38 @@ def issue(
         key: that was accepted (``key_problem``), and that its holder has proved to have.
         status: of the certificate.
         examined: what ``registry.examine`` said of the key before the transaction.
+        signed: a certificate that was signed before; it counts if its authority still issues.
 
     Raises:
         BrokenKeyError: screening refuses the key.
+        SigningUnavailableError: the authority's key is in a token that cannot be used.
     """
     row = issuer_row(transaction.connection, transaction.account_id)
     if row is None:
         _make(registry, transaction, f"keyassay {transaction.account_id}")
         row = issuer_row(transaction.connection, transaction.account_id)
         assert row is not None
-    certificate = _sign(registry, transaction, row, subject, key)
-    pem = certificate.public_bytes(Encoding.PEM).decode()
-    registered = add(registry, transaction, operation, read_certificate(pem), status, "DEFAULT", examined)
+    if signed is None or signed.issuer_id != row["id"]:
+        signed = _sign(registry, row, subject, key)
+    pem = signed.certificate.public_bytes(Encoding.PEM).decode()
+    admitted = read_certificate(pem)
+    enter(transaction, row["id"], signed.certificate.serial_number, admitted.id)
+    registered = add(registry, transaction, operation, admitted, status, "DEFAULT", examined)
     return Issued(registered, pem)
 
 
-def _sign(
-    registry: Registry, transaction: Transaction, row: RowMapping, subject: x509.Name, key: CertificatePublicKeyTypes
-) -> x509.Certificate:
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A certificate that an authority has signed and that is not entered yet."""
+
+    issuer_id: str
+    certificate: x509.Certificate
+
+
+def _sign(registry: Registry, row: RowMapping, subject: x509.Name, key: CertificatePublicKeyTypes) -> Signed:
     """A device certificate by the authority of ``row``."""
     authority = x509.load_der_x509_certificate(bytes(row["der"]))
-    opened = registry.seal.open(bytes(row["sealed_key"]), key_place(row["account_id"], row["id"]))
-    signer: Any = load_der_private_key(opened, None)
-    started = datetime.fromtimestamp(transaction.now / 1000, UTC).replace(microsecond=0)
+    started = datetime.now(UTC).replace(microsecond=0)
     usage = x509.KeyUsage(
         digital_signature=True, key_cert_sign=False, crl_sign=False, content_commitment=False,
         key_encipherment=isinstance(key, rsa.RSAPublicKey), data_encipherment=False, key_agreement=False,
@@ -330,10 +490,7 @@ def _sign(
         builder = builder.add_extension(x509.CRLDistributionPoints([point_of(public.complete)]), critical=False)
         builder = builder.add_extension(x509.FreshestCRL([point_of(public.delta)]), critical=False)
         builder = builder.add_extension(x509.AuthorityInformationAccess([ocsp]), critical=False)
-    made = builder.sign(signer, hashes.SHA256())
-    certificate_id = hashlib.sha256(made.public_bytes(Encoding.DER)).hexdigest()
-    enter(transaction, row["id"], made.serial_number, certificate_id)
-    return made
+    return Signed(row["id"], builder.sign(signer_of(registry, row), hashes.SHA256()))
 
 
 @dataclass(frozen=True, slots=True)

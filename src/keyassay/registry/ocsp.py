@@ -12,13 +12,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
-from sqlalchemy import Connection, bindparam, select
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import Connection, RowMapping, bindparam, select
 
 from keyassay.certificates.der import (
     INTEGER,
@@ -35,7 +34,7 @@ from keyassay.certificates.der import (
 )
 from keyassay.registry.errors import NotFoundError
 from keyassay.registry.issued import serial_text
-from keyassay.registry.issuing import issuer_row, key_place
+from keyassay.registry.issuing import issuer_row, signer_of
 from keyassay.registry.registry import Registry
 from keyassay.registry.status_lists import not_active
 from keyassay.storage import schema
@@ -101,13 +100,12 @@ class _Asked:
 
 @dataclass(frozen=True)
 class _Authority:
-    """What is needed of an authority; its key stays sealed."""
+    """What is needed of an authority; its key stays sealed, or in its token."""
 
     name: bytes
     key: bytes
     by_key: bytes
-    sealed: bytes
-    place: str
+    row: RowMapping
 
     def digests(self, algorithm: str) -> tuple[bytes, bytes]:
         return _digests(self.name, self.key, algorithm)
@@ -140,6 +138,7 @@ class Responder:
 
         Raises:
             NotFoundError: there is no such authority.
+            SigningUnavailableError: its key is in a token that cannot be used.
         """
         authority = self._authority(account_id, issuer_id)
         try:
@@ -178,8 +177,7 @@ class Responder:
         key = spki[first + 1 : last]  # without the count of unused bits
         name = certificate.subject.public_bytes()
         by_key = element(0xA2, element(OCTET_STRING, hashlib.sha1(key, usedforsecurity=False).digest()))
-        place = key_place(account_id, issuer_id)
-        made = _Authority(name, key, by_key, bytes(row["sealed_key"]), place)
+        made = _Authority(name, key, by_key, row)
         self._authorities[account_id, issuer_id] = made
         return made
 
@@ -219,7 +217,7 @@ class Responder:
         return b"\x80\x00"
 
     def _sign(self, authority: _Authority, signed: bytes) -> bytes:
-        signer: Any = load_der_private_key(self._registry.seal.open(authority.sealed, authority.place), None)
+        signer = signer_of(self._registry, authority.row)
         if isinstance(signer, rsa.RSAPrivateKey):
             signature, algorithm = signer.sign(signed, padding.PKCS1v15(), hashes.SHA256()), _RSA_SHA256
         else:

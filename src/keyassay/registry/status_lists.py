@@ -18,14 +18,14 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key
+from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Connection, RowMapping, and_, delete, exists, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql.elements import ColumnElement
 
 from keyassay.registry import issued
 from keyassay.registry.errors import NotFoundError
-from keyassay.registry.issuing import authority_identifier, issuer_row, key_place, point_of, public_addresses
+from keyassay.registry.issuing import authority_identifier, issuer_row, point_of, public_addresses, signer_of
 from keyassay.registry.lifecycle import Status
 from keyassay.registry.registry import Registry
 from keyassay.storage import leases, schema
@@ -109,6 +109,7 @@ def sign(registry: Registry, account_id: str, issuer_id: str, *, new_base: bool 
 
     Raises:
         NotFoundError: there is no such authority, or its key is not here.
+        SigningUnavailableError: its key is in a token that cannot be used.
     """
     with registry.database.read() as connection:
         row = issuer_row(connection, account_id, issuer_id)
@@ -196,8 +197,7 @@ class _Pen:
     authority: x509.Certificate = field(init=False)
 
     def __post_init__(self) -> None:
-        place = key_place(self.row["account_id"], self.row["id"])
-        self.key = load_der_private_key(self.registry.seal.open(bytes(self.row["sealed_key"]), place), None)
+        self.key = signer_of(self.registry, self.row)
         self.authority = x509.load_der_x509_certificate(bytes(self.row["der"]))
 
     def complete(self, revoked: Revoked) -> StatusList:

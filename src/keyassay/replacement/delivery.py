@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection, delete, func, select
 
 from keyassay.registry import alerts, certificates
-from keyassay.registry.errors import InvalidError, NotFoundError, RegistryError
+from keyassay.registry.errors import InvalidError, NotFoundError, RegistryError, SigningUnavailableError
 from keyassay.registry.lifecycle import Status as CertificateStatus
 from keyassay.registry.registry import Registry
 from keyassay.replacement import issuing, proofs, units
@@ -89,6 +89,7 @@ _CODES: dict[type[Exception], tuple[int, str]] = {
     NotNowError: (409, "NotNow"),
     units.UnitStateError: (409, "NotNow"),
     InvalidError: (400, "InvalidRequest"),
+    SigningUnavailableError: (503, "ServiceUnavailable"),
     BusyError: (503, "ServiceUnavailable"),
 }
 

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from sqlalchemy.exc import SQLAlchemyError
 
 from keyassay.registry import ocsp, status_lists
-from keyassay.registry.errors import NotFoundError
+from keyassay.registry.errors import NotFoundError, SigningUnavailableError
 from keyassay.registry.registry import Registry
 from keyassay.registry.status_lists import COMPLETE, DELTA, StatusList
 from keyassay.storage.database import BusyError
@@ -41,6 +41,8 @@ _THREADS, _WAITING = 4, 200
 _KEPT_BYTES = 64 << 20
 #: sources whose rates are remembered
 _SOURCES = 20_000
+#: seconds
+_BETWEEN_WARNINGS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ class Publishing:
         self._signing = threading.Lock()
         self._keeping = threading.Lock()
         self._lists: OrderedDict[tuple[str, str, str], StatusList] = OrderedDict()
+        self._warned = -_BETWEEN_WARNINGS
 
     def serves(self, path: str) -> bool:
         """Whether a path is one of these."""
@@ -180,6 +183,9 @@ class Publishing:
             return _NOT_FOUND
         except (BusyError, SQLAlchemyError):
             return _BUSY
+        except SigningUnavailableError as error:
+            self._warn(error)
+            return _BUSY
         except Exception as error:  # noqa: BLE001  whatever it is, the server goes on
             self._log.error("publishing failed", reason=f"{type(error).__name__}: {error}"[:300])
             return Reply(500, body=b"internal error\n")
@@ -206,7 +212,12 @@ class Publishing:
             with self._signing:
                 newest = self._newest(*key)  # another thread may have signed meanwhile
                 if newest is None or newest[1] + self._late < time.time() * 1000:
-                    status_lists.sign(self._registry, account_id, issuer_id, new_base=True)
+                    try:
+                        status_lists.sign(self._registry, account_id, issuer_id, new_base=True)
+                    except SigningUnavailableError as error:
+                        if newest is None:
+                            raise
+                        self._warn(error)  # the last list is good for days
                     newest = self._newest(*key)
         with self._keeping:
             kept = self._lists.get(key)
@@ -228,11 +239,22 @@ class Publishing:
             return status_lists.number_of(connection, account_id, issuer_id, kind)
 
     def _answer(self, account_id: str, issuer_id: str, request: bytes, by_get: bool) -> Reply:
-        made = self._responder.answer(account_id, issuer_id, request)
+        try:
+            made = self._responder.answer(account_id, issuer_id, request)
+        except SigningUnavailableError as error:
+            self._warn(error)
+            made = ocsp.TRY_LATER
         headers = _UNKEPT
         if by_get and made.may_be_kept:
             headers = ((b"cache-control", f"public, max-age={FRESH}, must-revalidate".encode()),)
         return Reply(200, "application/ocsp-response", made.der, headers)
+
+    def _warn(self, error: SigningUnavailableError) -> None:
+        """Log what a token says, twice a minute at most: anybody may ask."""
+        now = time.monotonic()
+        if now - self._warned >= _BETWEEN_WARNINGS:
+            self._warned = now
+            self._log.warning("an authority cannot sign", reason=error.message)
 
     def close(self) -> None:
         """Answer nothing more."""
