@@ -16,6 +16,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, Select, Table, fu
 
 from keyassay.audit.checks import AuditCheck
 from keyassay.audit.configuration import threshold_days
+from keyassay.bulk.results import DEFAULT_BUDGET
 from keyassay.findings import Classification, Profile
 from keyassay.registry.lifecycle import AUDITED
 from keyassay.storage import schema
@@ -33,8 +34,10 @@ class AuditSettings:
 
     Attributes:
         profile: how much work a key is worth; AWS means AWS's two checks and nothing else.
-        level: the mildest class of weakness that makes a certificate noncompliant: broken, or weak.
+        level: the mildest class of weakness that makes a certificate noncompliant.
+        budget: CPU seconds for a key, by which checks of profile deep go.
         fleet_store: folder for the keys that were compared with each other; None: keys are not compared.
+        fleet_across_accounts: compare keys with those of all other accounts, too.
         fleet_memory: bytes that comparing may take; 0 for half of the machine's.
         batch: certificates between two checkpoints.
         lease: seconds after which others take over the work of a worker that has died.
@@ -45,7 +48,9 @@ class AuditSettings:
 
     profile: Profile = Profile.STANDARD
     level: Classification = Classification.BROKEN
+    budget: float = DEFAULT_BUDGET
     fleet_store: Path | None = None
+    fleet_across_accounts: bool = False
     fleet_memory: int = 0
     batch: int = 300
     lease: float = 20.0
@@ -125,6 +130,9 @@ class Batch:
 
 class Examiner(ABC):
     """Does one check of one task."""
+
+    #: what the server's log, and nobody else, is told about ``prepare``
+    for_operator = ""
 
     def __init__(self, audit: Audit) -> None:
         self.audit = audit

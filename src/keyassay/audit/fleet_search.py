@@ -1,9 +1,12 @@
-"""All keys that an account has ever had, compared with each other: shared primes and repeated keys.
+"""All keys that an account has ever had, compared with each other; and those of all accounts, where that is allowed.
 
-What has been compared is in a store (``bulk.store``), a folder per account that holds nothing that could not be made
-again from the database. Its items are the certificates that are done: whatever the database has beyond them (all of
-it, if the folder was lost) is compared with each other and with the store, and joins it. Verdicts go into the database
-before the new keys go into the store, so that a search that was killed is repeated and nothing is missed.
+Shared primes and repeated keys: what has been compared is in a store (``bulk.store``), a folder per account and one for
+all of them, that holds nothing that could not be made again from the database. Its items are the certificates that are
+done: whatever the database has beyond them (all of it, if the folder was lost) is compared with each other and with the
+store, and joins it. Verdicts go into the database before the new keys go into the store, so that a search that was
+killed is repeated and nothing is missed.
+
+The other checks (``whole_fleet``) look at all keys whenever there are others than last time.
 
 The search runs in a process of its own, since it takes memory: ``python -m keyassay.audit.fleet_search``, which reads
 what to do as one line of JSON and ends when its standard input does, and so with its parent.
@@ -11,81 +14,93 @@ what to do as one line of JSON and ends when its standard input does, and so wit
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import gmpy2
-import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from keyassay.audit import across_accounts, fleet_verdicts, whole_fleet
+from keyassay.audit.across_accounts import REPEATED_KEY, SHARED_PRIME, partner_of
+from keyassay.audit.fleet_pool import SERVER, Pool, SearchError, certificate, look, without_numbers
+from keyassay.audit.fleet_verdicts import Findings
 from keyassay.audit.verdicts import PublicFinding, public
-from keyassay.bulk.fleet import RunFleet, Spool, columns_of
-from keyassay.bulk.results import Result
+from keyassay.bulk.results import DEFAULT_BUDGET
 from keyassay.bulk.store import BusyStoreError, DamagedStoreError, Store
-from keyassay.certificates.decoding import decode
 from keyassay.certificates.fleet import Earlier
-from keyassay.certificates.item import Item, RawItem
+from keyassay.certificates.item import Item
 from keyassay.certificates.public_key import RsaPublicKey
-from keyassay.checks import Context, catalogue_digest, check
+from keyassay.checks import Check, Context, catalogue_digest, check
 from keyassay.checks.fleet_repeated_key import RepeatedKey
 from keyassay.checks.fleet_shared_prime import SharedPrime
 from keyassay.errors import KeyassayError
-from keyassay.findings import Verdict
+from keyassay.findings import Profile, Verdict
 from keyassay.storage import schema
-from keyassay.storage.database import Actor, Database, rows_in_chunks
+from keyassay.storage.database import Actor, Database
 
 #: the checks that compare keys with those of a store
-SHARED_PRIME, REPEATED_KEY = "fleet-shared-prime", "fleet-repeated-key"
 CHECKS = (SHARED_PRIME, REPEATED_KEY)
 
-#: where an account's keys are, with what such a certificate is called in messages
-TABLES: tuple[tuple[Table, str], ...] = (
-    (schema.former_certificates, "former certificate"),
-    (schema.authorities, "CA certificate"),
-    (schema.certificates, "certificate"),
-)
-_IDS, _ROWS = 10_000, 500
 _BUSY_EXIT = 3
-_NAME = re.compile(r"((?:CA |former )?certificate [0-9a-f]{64})#0")
-
-
-class SearchError(Exception):
-    """The keys could not be compared; the message says why."""
+_C = schema.fleet_comparisons.c
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Where to compare an account's keys.
+    """What to compare.
 
     Attributes:
         database: its address.
-        account_id: whose keys.
-        folder: of all accounts' stores.
+        account_id: whose keys; ``SERVER`` for those of all accounts.
+        folder: of all stores.
         memory: bytes that the search may take; 0 for half of the machine's.
+        profile: whose checks look at all keys anew; None for none: only shared primes and repeated keys.
+        budget: CPU seconds for a key, by which profile deep goes.
     """
 
     database: str
     account_id: str
     folder: Path
     memory: int = 0
+    profile: Profile | None = None
+    budget: float = DEFAULT_BUDGET
 
     @property
     def store(self) -> Path:
-        """The account's store: another one whenever the checks have changed, since all keys have to run again."""
+        """The store: another one whenever the checks have changed, since all keys have to run again."""
         return self.folder / self.account_id / catalogue_digest(check(name) for name in CHECKS)
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """Ids of all checks that compare keys here."""
+        return (*CHECKS, *(one.id for one in self.whole_checks))
+
+    @property
+    def whole_checks(self) -> tuple[Check[Any], ...]:
+        """The checks that look at all keys anew."""
+        return () if self.profile is None else whole_fleet.checks_of(self.profile)
+
+    def mark(self, certificates: str) -> str:
+        """What names the work of these checks on a set of certificates (``Pool.digest``)."""
+        assert self.profile is not None
+        done = {
+            "certificates": certificates,
+            "checks": catalogue_digest(self.whole_checks),
+            "profile": self.profile.label,
+            "budget": self.budget if self.profile >= Profile.DEEP else 0,
+        }
+        return hashlib.sha256(json.dumps(done, sort_keys=True).encode()).hexdigest()
 
     def as_line(self) -> str:
         """For the process of its own; the database's address may hold a password, so that it is no argument."""
@@ -95,6 +110,8 @@ class Search:
                 "account_id": self.account_id,
                 "folder": str(self.folder),
                 "memory": self.memory,
+                "profile": None if self.profile is None else self.profile.name,
+                "budget": self.budget,
             }
         )
 
@@ -102,7 +119,9 @@ class Search:
     def from_line(cls, line: str) -> Search:
         """What ``as_line`` made."""
         given = json.loads(line)
-        return cls(given["database"], given["account_id"], Path(given["folder"]), given["memory"])
+        profile = None if given["profile"] is None else Profile[given["profile"]]
+        folder = Path(given["folder"])
+        return cls(given["database"], given["account_id"], folder, given["memory"], profile, given["budget"])
 
 
 def open_store(search: Search) -> Store:
@@ -121,40 +140,33 @@ def open_store(search: Search) -> Store:
         return Store(search.store)
 
 
-def not_compared(connection: Connection, account_id: str, store: Store) -> Iterator[tuple[Table, str, list[str]]]:
-    """Pages of ids of an account's certificates that the store lacks, with their table and what they are called."""
-    known = np.unique(store.identities["der"]) if len(store) else np.zeros(0, dtype="S16")
-    for table, called in TABLES:
-        after = ""
-        while True:
-            query = select(table.c.id).where(table.c.account_id == account_id, table.c.id > after)
-            ids = connection.execute(query.order_by(table.c.id).limit(_IDS)).scalars().all()
-            if not ids:
-                break
-            after = ids[-1]
-            new = _lacking(known, ids)
-            if new:
-                yield table, called, new
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is left to do: new certificates for the store; all certificates for the other checks."""
+
+    new: bool
+    whole: bool
 
 
-def _lacking(known: NDArray[np.bytes_], ids: Sequence[str]) -> list[str]:
-    wanted = np.frombuffer(b"".join(bytes.fromhex(one)[:16] for one in ids), dtype="S16")
-    if not len(known):
-        return list(ids)
-    places = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    return [ids[row] for row in np.flatnonzero(known[places] != wanted).tolist()]
+def _work(database: Database, search: Search, store: Store) -> _Work:
+    with database.read() as connection:
+        new, certificates = look(connection, search.account_id, store)
+        if not search.whole_checks:
+            return _Work(new, whole=False)
+        query = select(_C.compared).where(_C.scope == search.account_id)
+        return _Work(new, whole=connection.execute(query).scalar() != search.mark(certificates))
 
 
 def is_needed(database: Database, search: Search) -> bool:
-    """Whether the account has certificates that were not compared yet.
+    """Whether there is something to compare.
 
     Raises:
         BusyStoreError, KeyassayError: as ``open_store``.
     """
     store = open_store(search)
     try:
-        with database.read() as connection:
-            return next(not_compared(connection, search.account_id, store), None) is not None
+        work = _work(database, search, store)
+        return work.new or work.whole
     finally:
         store.close()
 
@@ -232,109 +244,116 @@ def _in_process(search: Search, goes_on: Callable[[], bool]) -> tuple[int | None
 # In the process of its own
 
 
-class _Pool:
-    """The certificates that are new to the store, read into a fleet."""
-
-    def __init__(self, database: Database, search: Search, store: Store) -> None:
-        self.fleet = RunFleet(
-            search.memory or _half_of_memory(), threads=os.cpu_count() or 1, spool=Spool(), earlier=store
-        )
-        self.digests: list[bytes] = []
-        with database.read() as connection:
-            for table, called, ids in not_compared(connection, search.account_id, store):
-                for chunk in rows_in_chunks(ids, _ROWS):
-                    self._add(connection, search.account_id, table, called, chunk)
-        if self.fleet.overflow:
-            needed = f"{self.fleet.bytes_needed / 1e9:.1f} GB"
-            raise SearchError(f"{len(self.fleet):,} certificates need more than {needed} of memory")
-
-    def _add(self, connection: Connection, account_id: str, table: Table, called: str, ids: Sequence[str]) -> None:
-        query = select(table.c.id, table.c.der, table.c.spki_digest)
-        rows = connection.execute(query.where(table.c.account_id == account_id, table.c.id.in_(ids))).all()
-        items = decode([RawItem(f"{called} {row.id}", 0, 0, "CERTIFICATE", bytes(row.der)) for row in rows])
-        self.digests.extend(bytes(row.spki_digest) for row in rows)
-        self.fleet.add(columns_of(items), [Result(item) for item in items])
-
-
 def compare(database: Database, search: Search) -> int:
     """Compare and store, in this process.
 
     Returns:
-        How many certificates were new.
+        How many certificates were new to the store.
 
     Raises:
         SearchError: it cannot be done.
         BusyStoreError, KeyassayError: as ``open_store``.
     """
     store = open_store(search)
+    pool: Pool | None = None
+    new = 0
     try:
-        pool = _Pool(database, search, store)
-        fleet = pool.fleet
-        try:
-            shared, partners = _shared_primes(database, search.account_id, store, pool)
-            found = {SHARED_PRIME: {**partners, **shared}, REPEATED_KEY: _repeated_keys(pool)}
-            if fleet.notes:
-                raise SearchError("; ".join(f"{note.check}: {note.reason}" for note in fleet.notes))
-            draft = store.draft(fleet)
-            for number in range(len(fleet.spool)):
-                for position, result in enumerate(fleet.spool.block(number), fleet.start_of(number)):
-                    draft.take(position, result.item)
-            for name, verdicts in found.items():
-                write(database, search.account_id, name, verdicts)
-            draft.commit()
-        finally:
-            fleet.spool.close()
-        return len(fleet)
+        work = _work(database, search, store)
+        if work.new:
+            pool = Pool(database, search.account_id, search.memory, store, new_only=True)
+            new = len(pool)
+            _compare_new(database, search, store, pool)
+        if work.whole:
+            if pool is not None and len(store):
+                pool.close()
+                pool = None
+            if pool is None:  # else all of them were new
+                pool = Pool(database, search.account_id, search.memory)
+            _compare_whole(database, search, pool)
+        return new
     finally:
+        if pool is not None:
+            pool.close()
         store.close()
 
 
-def _verdicts(pool: _Pool, name: str) -> Iterator[tuple[int, Item, Verdict]]:
+def _compare_new(database: Database, search: Search, store: Store, pool: Pool) -> None:
+    """Shared primes and repeated keys: verdicts into the database, then the pool into the store."""
+    if search.account_id == SERVER:
+        found: Findings = across_accounts.compare(database, store, pool)
+    else:
+        found = {**_shared_primes(database, store, pool), **_repeated_keys(pool)}
+    fleet = pool.fleet
+    if fleet.notes:
+        raise SearchError("; ".join(f"{note.check}: {note.reason}" for note in fleet.notes))
+    draft = store.draft(fleet)
+    for number in range(len(fleet.spool)):
+        for position, result in enumerate(fleet.spool.block(number), fleet.start_of(number)):
+            draft.take(position, result.item)
+    fleet_verdicts.write(database, search.account_id, found)
+    draft.commit()
+
+
+def _compare_whole(database: Database, search: Search, pool: Pool) -> None:
+    """The other checks: what they say of all keys takes the place of what they said last."""
+    assert search.profile is not None
+    scope = search.account_id
+    comparison = whole_fleet.Comparison(pool, search.profile, search.budget)
+    found = comparison.run()
+    fleet_verdicts.write(database, scope, found)
+    done = [one.id for one in search.whole_checks if one.id not in comparison.failed]
+    fleet_verdicts.keep_only(database, scope, done, found)
+    if comparison.failed:
+        raise SearchError("; ".join(f"{name}: {reason}" for name, reason in comparison.failed.items()))
+    insert: Any = sqlite.insert if database.is_sqlite else postgresql.insert
+    with database.write(Actor("" if scope == SERVER else scope, "worker:fleet")) as transaction:
+        row = {
+            "scope": scope,
+            "compared": search.mark(pool.digest),
+            "remarks": comparison.remarks,
+            "compared_at": transaction.now,
+        }
+        statement = insert(schema.fleet_comparisons).values(row)
+        changed = {name: statement.excluded[name] for name in row if name != "scope"}
+        transaction.execute(statement.on_conflict_do_update(index_elements=["scope"], set_=changed))
+
+
+def _verdicts(pool: Pool, name: str) -> Iterator[tuple[int, Item, Verdict]]:
     found = sorted(check(name).find(pool.fleet, Context()), key=lambda pair: pair[0])
-    items = pool.fleet.items(ordinal for ordinal, _ in found)
+    items = pool.items(ordinal for ordinal, _ in found)
     for (ordinal, verdict), item in zip(found, items, strict=True):
         yield ordinal, item, verdict
 
 
 def _finding(name: str, item: Item, verdict: Verdict) -> PublicFinding:
     finding = public(check(name).finding(item.key if item.key is not None else item, verdict))
-    message = _NAME.sub(r"\1", finding.message).replace(" of an earlier run", "").replace(" of this run", "")
+    message = without_numbers(finding.message).replace(" of an earlier run", "").replace(" of this run", "")
     return replace(finding, message=message)
 
 
-def _shared_primes(
-    database: Database, account_id: str, store: Store, pool: _Pool
-) -> tuple[dict[bytes, PublicFinding], dict[bytes, PublicFinding]]:
-    """Findings by key: of the new keys, and of those keys of the store that a new key breaks."""
-    shared: dict[bytes, PublicFinding] = {}
-    partners: dict[int, tuple[int, Earlier]] = {}
+def _shared_primes(database: Database, store: Store, pool: Pool) -> Findings:
+    """Findings on the new keys, and on those keys of the store that a new key breaks."""
+    shared: dict[tuple[str, bytes, str], PublicFinding] = {}
+    sharing: dict[int, tuple[int, Earlier]] = {}
     for ordinal, item, verdict in _verdicts(pool, SHARED_PRIME):
-        shared[pool.digests[ordinal]] = _finding(SHARED_PRIME, item, verdict)
+        shared[pool.scope, pool.digests[ordinal], SHARED_PRIME] = _finding(SHARED_PRIME, item, verdict)
         evidence, key = verdict.evidence, item.key
         assert isinstance(evidence, SharedPrime)
         assert isinstance(key, RsaPublicKey)
         place = Earlier(item.source, item.index, item.sha256)
         for factor in (evidence.factor, key.modulus // evidence.factor):
-            partners.setdefault(int(factor), (int(key.modulus), place))
-    broken: dict[bytes, PublicFinding] = {}
-    for modulus, part, holder in store.divided_by(list(partners)):
-        evidence_of = _partner(modulus, part, partners)
+            sharing.setdefault(int(factor), (int(key.modulus), place))
+    broken: dict[tuple[str, bytes, str], PublicFinding] = {}
+    for modulus, part, holder in store.divided_by(list(sharing)):
+        evidence_of = partner_of(modulus, part, sharing)
         if evidence_of is None or holder.sha256 is None:
             continue
-        for digest, item in _certificates(database, account_id, holder.sha256.hex()):
+        with database.read() as connection:
+            there = certificate(connection, pool.scope, holder.sha256.hex())
+        if there is not None:
             verdict = Verdict(_message(evidence_of), evidence_of)
-            broken[digest] = _finding(SHARED_PRIME, item, verdict)
-    return shared, broken
-
-
-def _partner(modulus: int, part: int, partners: dict[int, tuple[int, Earlier]]) -> SharedPrime | None:
-    """A proper factor of a modulus of the store, with the new key that has it, too."""
-    for factor in (part, modulus // part, *(partners if part not in partners else ())):
-        found = partners.get(factor)
-        common = int(gmpy2.gcd(factor, modulus))
-        if found is not None and 1 < common < modulus and found[0] != modulus:
-            return SharedPrime(common, found[0], found[1], earlier=False, sharing=1)
-    return None
+            broken[pool.scope, there[0], SHARED_PRIME] = _finding(SHARED_PRIME, there[1], verdict)
+    return {**broken, **shared}
 
 
 def _message(evidence: SharedPrime) -> str:
@@ -345,21 +364,8 @@ def _message(evidence: SharedPrime) -> str:
     )
 
 
-def _certificates(database: Database, account_id: str, certificate_id: str) -> Iterator[tuple[bytes, Item]]:
-    with database.read() as connection:
-        for table, called in TABLES:
-            query = select(table.c.der, table.c.spki_digest)
-            row = connection.execute(
-                query.where(table.c.account_id == account_id, table.c.id == certificate_id)
-            ).first()
-            if row is not None:
-                (item,) = decode([RawItem(f"{called} {certificate_id}", 0, 0, "CERTIFICATE", bytes(row.der))])
-                yield bytes(row.spki_digest), item
-                return
-
-
-def _repeated_keys(pool: _Pool) -> dict[bytes, PublicFinding]:
-    """Findings by key; they name some holders of the key, whoever of them reads it, and say how many there are."""
+def _repeated_keys(pool: Pool) -> Findings:
+    """They name some holders of the key, whoever of them reads it, and say how many there are."""
     found: dict[bytes, PublicFinding] = {}
     holders: dict[bytes, dict[str, dict[str, Any]]] = {}
     for ordinal, item, verdict in _verdicts(pool, REPEATED_KEY):
@@ -383,53 +389,11 @@ def _repeated_keys(pool: _Pool) -> dict[bytes, PublicFinding]:
             )
             found[digest] = replace(finding, message=message)
     return {
-        digest: replace(finding, evidence={**finding.evidence, "partners": list(holders[digest].values())})
+        (pool.scope, digest, REPEATED_KEY): replace(
+            finding, evidence={**finding.evidence, "partners": list(holders[digest].values())}
+        )
         for digest, finding in found.items()
     }
-
-
-def write(database: Database, account_id: str, check_id: str, findings: dict[bytes, PublicFinding]) -> None:
-    """Write findings of a fleet check by key, in small transactions; the same again changes nothing."""
-    insert: Any = sqlite.insert if database.is_sqlite else postgresql.insert
-    statement = insert(schema.fleet_verdicts)
-    statement = statement.on_conflict_do_update(
-        index_elements=["account_id", "spki_digest", "check_id"],
-        set_={name: statement.excluded[name] for name in ("version", "finding", "stored_at")},
-    )
-    for chunk in rows_in_chunks(sorted(findings.items()), _ROWS):
-        with database.write(Actor(account_id, "worker:fleet")) as transaction:
-            rows = [
-                {
-                    "account_id": account_id,
-                    "spki_digest": digest,
-                    "check_id": check_id,
-                    "version": finding.version,
-                    "finding": finding.as_json(),
-                    "stored_at": transaction.now,
-                }
-                for digest, finding in chunk
-            ]
-            transaction.execute(statement, rows)
-
-
-def read(connection: Connection, account_id: str, digests: Iterable[bytes]) -> dict[bytes, list[PublicFinding]]:
-    """What comparing an account's keys says of some of them, by SHA-256 of the subject public key info."""
-    column = schema.fleet_verdicts.c
-    versions = {name: check(name).metadata.version for name in CHECKS}
-    found: dict[bytes, list[PublicFinding]] = {}
-    for chunk in rows_in_chunks(list(dict.fromkeys(digests))):
-        query = select(column.spki_digest, column.finding).where(
-            column.account_id == account_id, column.spki_digest.in_(chunk)
-        )
-        for row in connection.execute(query):
-            finding = PublicFinding.from_json(row.finding)
-            if versions.get(finding.check) == finding.version:
-                found.setdefault(bytes(row.spki_digest), []).append(finding)
-    return found
-
-
-def _half_of_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def _end_with_parent() -> None:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from sqlalchemy import Connection, select
 
 from keyassay.audit import fleet_search, screening
+from keyassay.audit.across_accounts import SHARED_PRIME
 from keyassay.audit.examining import DEVICE_STATUSES
-from keyassay.audit.fleet_search import SHARED_PRIME, Search
+from keyassay.audit.fleet_search import Search
 from keyassay.audit.verdicts import PublicFinding
 from keyassay.registry.documents import read_document, write_document
 from keyassay.storage import schema

@@ -12,8 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Subquery, Table, and_, func, not_, select
 
-from keyassay.audit import fleet_search, verdicts
+from keyassay.audit import fleet_search, fleet_verdicts, verdicts
 from keyassay.audit.examining import Audit, AuditSettings, Batch, Certificates, Found, page_query
+from keyassay.audit.fleet_pool import SERVER, SearchError
+from keyassay.audit.fleet_search import Search
 from keyassay.audit.verdicts import Catalogue, Known, PublicFinding
 from keyassay.bulk.results import Settings
 from keyassay.bulk.scan import Plan, assess_items
@@ -21,7 +23,6 @@ from keyassay.certificates.decoding import decode
 from keyassay.certificates.item import RawItem
 from keyassay.findings import Classification, Profile
 from keyassay.output.description import sentence
-from keyassay.storage import schema
 from keyassay.storage.database import rows_in_chunks
 
 #: partners of a key that a finding names
@@ -104,14 +105,18 @@ class KeyQuality(Certificates):
         self._span = audit.settings.batch
 
     def prepare(self, goes_on: Callable[[], bool]) -> str:
-        search = search_of(self.audit)
-        if search is None:
-            return ""
-        try:
-            fleet_search.run(self.audit.database, search, goes_on)
-        except fleet_search.SearchError as error:
-            return f"the keys could not be compared with each other: {error}"
-        return ""
+        trouble = []
+        for search in searches_of(self.audit):
+            try:
+                if not fleet_search.run(self.audit.database, search, goes_on):
+                    break
+            except SearchError as error:
+                if search.account_id == SERVER:  # how many keys others have is not the account's business
+                    self.for_operator = str(error)
+                    trouble.append("the keys could not be compared with other accounts': see the server's log")
+                else:
+                    trouble.append(f"the keys could not be compared with each other: {error}")
+        return "; ".join(trouble)
 
     def total(self, connection: Connection) -> int:
         self._expected = super().total(connection)
@@ -144,8 +149,8 @@ class KeyQuality(Certificates):
         digest = self.table.c.spki_digest
         settled = verdicts.is_settled(digest, self._complete)
         if self._any_compared(connection):
-            compared = verdicts.is_compared(schema.fleet_verdicts, self.audit.account_id, digest)
-            settled = and_(settled, not_(compared))
+            across = self.audit.settings.fleet_across_accounts
+            settled = and_(settled, not_(fleet_verdicts.is_found(self.audit.account_id, digest, across=across)))
         query = page_query(self.table, self.audit.account_id, self.statuses, after, digest, not_(settled).label("left"))
         return query.limit(self._span).subquery()
 
@@ -158,7 +163,9 @@ class KeyQuality(Certificates):
         of_key.update(fresh)
         of_fleet: dict[bytes, list[PublicFinding]] = {}
         if self._any_compared(connection):
-            of_fleet = fleet_search.read(connection, self.audit.account_id, digests.values())
+            across = self.audit.settings.fleet_across_accounts
+            checks = searches_of(self.audit)[0].checks
+            of_fleet = fleet_verdicts.read(connection, self.audit.account_id, digests.values(), checks, across=across)
         found: list[Found] = []
         for certificate_id, digest in digests.items():
             findings = of_key[digest]
@@ -176,9 +183,10 @@ class KeyQuality(Certificates):
     def _any_compared(self, connection: Connection) -> bool:
         """Whether comparing has found anything in the account: mostly it has not, and nothing need be looked up."""
         if self._compared is None:
-            columns = schema.fleet_verdicts.c
-            query = select(columns.check_id).where(columns.account_id == self.audit.account_id).limit(1)
-            self._compared = search_of(self.audit) is not None and connection.execute(query).first() is not None
+            across = self.audit.settings.fleet_across_accounts
+            account_id = self.audit.account_id
+            compared = bool(searches_of(self.audit))
+            self._compared = compared and fleet_verdicts.any_found(connection, account_id, across=across)
         return self._compared
 
     def _fresh(
@@ -226,19 +234,27 @@ class KeyQuality(Certificates):
         return list(made.values())
 
 
-def search_of(audit: Audit) -> fleet_search.Search | None:
-    """Where the account's keys are compared; None if they are not (AWS does not)."""
+def searches_of(audit: Audit) -> tuple[Search, ...]:
+    """How the account's keys are compared: with each other, and with all accounts'; none if they are not (as AWS)."""
     settings = audit.settings
     if settings.fleet_store is None or settings.profile is Profile.AWS:
-        return None
-    return fleet_search.Search(audit.database.url, audit.account_id, settings.fleet_store, settings.fleet_memory)
+        return ()
+    own = Search(
+        audit.database.url,
+        audit.account_id,
+        settings.fleet_store,
+        settings.fleet_memory,
+        settings.profile,
+        settings.budget,
+    )
+    return (own, replace(own, account_id=SERVER)) if settings.fleet_across_accounts else (own,)
 
 
 def counts(finding: PublicFinding, settings: AuditSettings) -> bool:
     """Whether a finding makes its certificate noncompliant."""
-    if finding.is_proven_broken:
-        return True
-    return settings.level is Classification.WEAK and finding.classification is Classification.WEAK
+    if finding.classification is Classification.BROKEN:
+        return finding.is_proven_broken
+    return finding.classification.rank <= settings.level.rank
 
 
 def _partners(finding: PublicFinding, certificate_id: str) -> list[dict[str, Any]]:

@@ -25,7 +25,8 @@ from keyassay.audit.checkpoints import CHECK_DISABLED, Checkpoints, Position, Ta
 from keyassay.audit.checks import AUDIT_CHECKS, AuditCheck, Needs
 from keyassay.audit.connection_checks import Conflicting, Shared
 from keyassay.audit.examining import DAY, Audit, AuditSettings, Examiner
-from keyassay.audit.fleet_search import Search, SearchError
+from keyassay.audit.fleet_pool import SearchError
+from keyassay.audit.fleet_search import Search
 from keyassay.audit.following import follow
 from keyassay.audit.key_quality import Engine, KeyQuality
 from keyassay.audit.revocation_checks import Revoked, RevokedIntermediate
@@ -188,6 +189,8 @@ class AuditWorker:
         if position.after is None:
             points.begin(check, total)
             trouble = examiner.prepare(self._goes_on(points))
+            if examiner.for_operator:
+                self._log.error("audit check", check=check.name, task=points.task["id"], problem=examiner.for_operator)
             if self.stop.is_set():
                 return False
             following = Position("", trouble=trouble)

@@ -51,7 +51,7 @@ def worker_options(function: Command) -> Command:
             help="Checks that audits of keys do; aws is AWS's two, and no comparing of keys.",
         ),
         click.option(
-            "--audit-level", type=click.Choice(["broken", "weak"]), default="broken", show_default=True,
+            "--audit-level", type=click.Choice(["broken", "weak", "notice"]), default="broken", show_default=True,
             help="The mildest weakness that makes a certificate noncompliant.",
         ),
         click.option(
@@ -62,6 +62,10 @@ def worker_options(function: Command) -> Command:
             "--fleet-store", envvar="KEYASSAY_FLEET_STORE", show_envvar=True, default=None,
             type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
             help="Keeps the keys that audits compared with each other.  [default: fleet beside the SQLite file]",
+        ),
+        click.option(
+            "--fleet-across-accounts", is_flag=True, envvar="KEYASSAY_FLEET_ACROSS_ACCOUNTS", show_envvar=True,
+            help="Audits compare keys with those of all accounts; findings name nothing of another account.",
         ),
         click.option(
             "--publish-to", multiple=True, metavar="[ACCOUNT=]TARGET", envvar="KEYASSAY_PUBLISH_TO", show_envvar=True,

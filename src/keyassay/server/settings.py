@@ -15,7 +15,7 @@ DEFAULT_LISTEN = "127.0.0.1:8443"
 DEFAULT_REGION = "us-east-1"
 SCREENING = ("off", "report", "refuse")
 AUDIT_PROFILES = ("aws", "fast", "standard")
-AUDIT_LEVELS = ("broken", "weak")
+AUDIT_LEVELS = ("broken", "weak", "notice")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,10 @@ class Settings:
         activate_broken: devices that registered themselves may be activated though their keys are broken.
         workers: threads that do audits; with 0 a server does no work of its own (``keyassay worker`` does).
         audit_profile: how much work a key is worth in audits: aws, fast, standard.
-        audit_level: the mildest weakness that makes a certificate noncompliant: broken, weak.
+        audit_level: the mildest weakness that makes a certificate noncompliant: broken, weak, notice.
         audit_hour: when scheduled audits run, UTC.
         fleet_store: folder for the keys that were compared with each other; None for ``fleet`` beside the SQLite file.
+        fleet_across_accounts: audits compare keys with those of all accounts; no account learns more of the others.
         publish_to: topics and webhooks that messages may go to, with ``ACCOUNT=`` before those of one account.
         webhook_secrets: file with a line for each webhook: its address and its secret.
         issuing_hook: command that has new certificates of replacements issued by an external authority; empty for none.
@@ -104,6 +105,7 @@ class Settings:
     audit_level: str = "broken"
     audit_hour: int = 2
     fleet_store: Path | None = None
+    fleet_across_accounts: bool = False
     publish_to: tuple[str, ...] = ()
     webhook_secrets: Path | None = None
     issuing_hook: str = ""

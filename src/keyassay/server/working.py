@@ -47,6 +47,7 @@ def workers_of(settings: Settings, registry: Registry, log: Any) -> list[Worker]
         profile=Profile[settings.audit_profile.upper()],
         level=Classification(settings.audit_level),
         fleet_store=settings.fleet_folder,
+        fleet_across_accounts=settings.fleet_across_accounts,
         follow=0.0 if settings.screening == "off" or settings.audit_profile == "aws" else FOLLOW,
     )
     auditors = [AuditWorker(registry, audits, log, number + 1) for number in range(settings.workers)]
