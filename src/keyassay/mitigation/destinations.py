@@ -17,9 +17,6 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from standardwebhooks import Webhook
 
 from keyassay.errors import KeyassayError
@@ -95,13 +92,14 @@ class Topic:
         self._client: Any = None
 
     def send(self, message: Message) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  see _open
+
         more: dict[str, Any] = {}
         if self._ordered:
             more = {"MessageGroupId": message.account_id, "MessageDeduplicationId": message.id}
         try:
             if self._client is None:
-                config = Config(connect_timeout=SILENCE, read_timeout=SILENCE, retries={"total_max_attempts": 1})
-                self._client = boto3.Session().client("sns", region_name=self._region, config=config)
+                self._client = self._open()
             self._client.publish(
                 TopicArn=self._arn,
                 Message=message.body,
@@ -115,6 +113,13 @@ class Topic:
         except BotoCoreError as error:
             self._client = None  # credentials and endpoints are looked up anew
             raise DeliveryError(f"SNS cannot be used: {' '.join(str(error).split())}"[:300]) from None
+
+    def _open(self) -> Any:
+        import boto3  # noqa: PLC0415  a fifth of a second that only servers with such a target pay
+        from botocore.config import Config  # noqa: PLC0415
+
+        config = Config(connect_timeout=SILENCE, read_timeout=SILENCE, retries={"total_max_attempts": 1})
+        return boto3.Session().client("sns", region_name=self._region, config=config)
 
 
 class Hook:
