@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import base64
+import itertools
 import json
+import math
 import os
 import platform
 import random
@@ -46,6 +48,7 @@ ENVIRONMENT = {
 
 RANDOM = random.Random(20260921)
 CA_KEY = ec.derive_private_key(20260921, ec.SECP256R1())
+SMALL_PRIMES = [number for number in range(3, 20_000) if gmpy2.is_prime(number)]
 NAME_OF_CA = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Benchmark CA")])
 
 
@@ -114,17 +117,29 @@ def moduli_of(bits: int, count: int) -> list[int]:
         print(f"making {count - have:,} moduli of {bits} bits ...", file=sys.stderr)
         seed = random.Random(f"{bits} {have}")
         made = bytearray(data[: have * size])
-        for _ in range(count - have):
-            # the highest bits are random, so that the last factor has 128 bits, too
-            wanted = gmpy2.mpz(seed.getrandbits(bits) | 1 << (bits - 1))
-            product = gmpy2.mpz(1)
-            for _ in range(bits // 128 - 1):
-                product *= gmpy2.next_prime(seed.getrandbits(128) | 255 << 120)
-            made += int(product * gmpy2.next_prime(wanted // product)).to_bytes(size, "big")
+        for start in range(have, count, 1_000):
+            several = min(1_000, count - start)
+            factors = [primes_of_128_bits(seed, several) for _ in range(bits // 128 - 1)]
+            for those in zip(*factors, strict=True):
+                # the highest bits are random, so that the last factor has 128 bits, too
+                wanted = gmpy2.mpz(seed.getrandbits(bits) | 1 << (bits - 1))
+                product = math.prod(those)
+                made += int(product * gmpy2.next_prime(wanted // product)).to_bytes(size, "big")
         CACHE.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(made)
         data = bytes(made)
     return [int.from_bytes(data[place : place + size], "big") for place in range(0, count * size, size)]
+
+
+def primes_of_128_bits(seed: random.Random, count: int) -> list[gmpy2.mpz]:
+    """Neighbours from a random place on, by a sieve: less than half of what single ones cost."""
+    start = gmpy2.mpz(seed.getrandbits(128) | 255 << 120 | 1)
+    left = bytearray(b"\1") * (64 * count + 10_000)
+    for prime in SMALL_PRIMES:
+        first = -int(start % prime) * (prime + 1) // 2 % prime  # start + 2 first is a multiple
+        left[first::prime] = bytes(len(range(first, len(left), prime)))
+    numbers = (start + 2 * place for place, flag in enumerate(left) if flag)
+    return list(itertools.islice((one for one in numbers if gmpy2.is_strong_prp(one, 2)), count))
 
 
 def rsa_certificates(bits: int, count: int) -> Iterator[bytes]:
