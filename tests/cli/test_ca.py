@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 import fleet_keys
+from keyassay.registry import token_keys
 from keyassay.storage.database import Database
 from keyassay.storage.upgrading import upgrade
 
@@ -74,3 +75,64 @@ def test_what_cannot_be(keyassay, options, tmp_path) -> None:
     large = tmp_path / "large"
     large.write_bytes(bytes(2 << 20))
     assert "too large" in keyassay("ca", "import", *options, str(large), str(large)).err
+
+
+def test_a_key_in_a_token(keyassay, options, tmp_path, token) -> None:
+    said = keyassay("ca", "init", *options, "--name", "Plant 3", "--pkcs11", token.uri("ca-2026"))
+    assert (said.code, said.err) == (0, "")
+    assert "key      pkcs11:token=plant%20" in said.out
+    first = json.loads(keyassay("ca", "list", *options, "--json").out)[0]
+    assert first["key"].startswith("pkcs11:token=plant%20")
+    assert ";object=ca-2026;id=%" in first["key"]
+    shown = x509.load_pem_x509_certificate(keyassay("ca", "show", *options).out.encode())
+    assert shown.subject == fleet_keys.name("Plant 3")
+    assert json.loads(keyassay("ca", "init", *options, "--json").out)["key"] == "database"
+    rows = [line.split() for line in keyassay("ca", "list", *options).out.splitlines()]
+    assert rows[0] == ["id", "issues", "until", "subject", "key"]
+    assert sorted(row[-1].partition(":")[0] for row in rows[1:]) == ["database", "pkcs11"]
+    again = keyassay("ca", "init", *options, "--pkcs11", token.uri("ca-2026"))
+    assert (again.code, "name another one" in again.err) == (2, True)
+
+
+def test_a_request_for_an_authority_elsewhere(keyassay, options, tmp_path, token) -> None:
+    uri = token.uri("sub")
+    pem = keyassay("ca", "request", "--name", "Plant 3", "--pkcs11", uri).out
+    asked = x509.load_pem_x509_csr(pem.encode())
+    root = fleet_keys.authority("Root", 160)
+    below = fleet_keys.certificate("Plant 3", root.key, root, is_authority=True, public_key=asked.public_key())
+    certificate = tmp_path / "sub.pem"
+    certificate.write_text(below.pem)
+    imported = json.loads(keyassay("ca", "import", *options, certificate, "--pkcs11", uri, "--json").out)
+    assert (imported["id"], imported["active"]) == (below.id, True)
+    assert keyassay("ca", "show", *options).out == below.pem
+    for wrong in ((certificate,), (certificate, certificate, "--pkcs11", uri)):
+        refused = keyassay("ca", "import", *options, *wrong)
+        assert (refused.code, "either" in refused.err) == (2, True)
+    assert keyassay("ca", "request", "--name", "x" * 65, "--pkcs11", uri).code == 2
+    assert keyassay("ca", "request", "--name", "x", "--pkcs11", "pkcs11:").code == 2
+
+
+def test_a_key_that_may_leave_its_token_is_told(keyassay, options, token, monkeypatch) -> None:
+    monkeypatch.setattr(token_keys, "can_leave", lambda _uri: True)
+    said = keyassay("ca", "init", *options, "--pkcs11", token.uri())
+    assert (said.code, "CKA_EXTRACTABLE" in said.err) == (0, True)
+
+
+def test_a_pin_is_nowhere(keyassay, options, tmp_path, token) -> None:
+    token.pin_file.write_text(f"wrong-{token.pin}")
+    wrong = keyassay("ca", "init", *options, "--pkcs11", token.uri("ca"))
+    assert (wrong.code, "refuses the PIN" in wrong.err) == (2, True)
+    value = keyassay("ca", "init", *options, "--pkcs11", token.uri("ca", **{"pin-value": token.pin}))
+    assert (value.code, "does not belong" in value.err) == (2, True)
+    assert json.loads(keyassay("ca", "list", *options, "--json").out) == []
+    token.pin_file.write_text(token.pin)
+    good = keyassay("ca", "init", *options, "--pkcs11", token.uri("ca"), "--json")
+    token.leave()
+    gone = keyassay("ca", "init", *options, "--pkcs11", token.uri("next"))
+    assert (good.code, gone.code, "Traceback" in gone.err) == (0, 2, False)
+    said = [wrong, value, good, gone, keyassay("ca", "list", *options)]
+    assert token.pin not in "".join(one.out + one.err for one in said)
+    kept = list(tmp_path.glob("registry.db*"))
+    assert kept
+    for path in kept:
+        assert token.pin.encode() not in path.read_bytes()

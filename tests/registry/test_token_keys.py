@@ -146,6 +146,7 @@ def test_the_pin(token: SoftToken, monkeypatch: pytest.MonkeyPatch) -> None:
     token.come_back()
     for content, mode, said in (
         (f"{token.pin}\n", 0o644, "others may read"),
+        (f"{token.pin}\n", 0o620, "others may read"),
         ("\n", 0o600, "empty"),
         ("\udcff", 0o600, "no text"),
     ):
@@ -156,7 +157,7 @@ def test_the_pin(token: SoftToken, monkeypatch: pytest.MonkeyPatch) -> None:
     token.pin_file.unlink()
     assert "cannot be read" in sentence()
     token.pin_file.write_text(f"{token.pin}\r\nmore\n")
-    token.pin_file.chmod(0o600)
+    token.pin_file.chmod(0o440)
     assert signs(plain)
 
 

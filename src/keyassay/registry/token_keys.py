@@ -310,7 +310,7 @@ def _pin(uri: TokenUri) -> str:
         raise SigningUnavailableError(f"the PIN's file cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise SigningUnavailableError("the PIN's file holds something that is no text") from None
-    if mode & 0o077:
+    if mode & 0o027:  # service managers give a secret to a group of one
         raise SigningUnavailableError("others may read the PIN's file: chmod 600")
     if not pin:
         raise SigningUnavailableError("the PIN's file is empty")
