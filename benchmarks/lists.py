@@ -1,14 +1,14 @@
 """Nanoseconds a look-up in a list and in one of ten times its size, beside other ways to ask the same.
 
-    python3 dev.py bench lists [--queries 4096] [--rounds 7] [--streams 24] [--json FILE]
+    python3 dev.py bench lists [--queries 4096] [--rounds 7] [--streams 96] [--json FILE]
 
 The list is that of RSA-1024 as it ships; the large one is the same with nine times as many random entries. All ways
 answer the same queries, of which one in a thousand is in the list, and agree on which. They take turns in every round,
 so that a busy machine slows all. "set" is Python's own, which has to be made first and by every process; "unsorted" is
 the array search without sorting the queries. What making ready costs, and the hashing before, stand below.
 
-The last lines are of making lists: CPU time of the generator with further primes divided out beforehand, over that
-without, both on the same streams in turn (mean of all; single keys scatter widely).
+The last lines are of making lists, CPU time of a key (mean over the same streams; single keys scatter widely): many
+streams in step by compiled loops, one by one, and so without dividing further primes out.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from keyassay.lists import known, lookup
 from keyassay.lists.accelerator import is_accelerated
 from keyassay.lists.format import KINDS, STREAM_BITS, MergedList, open_merged
 from keyassay.lists.recipes import debian_openssl as recipe
+from keyassay.lists.recipes import debian_rsa
 
 KIND = "rsa-1024"
 SHIFT = np.uint64(STREAM_BITS)
@@ -76,21 +77,26 @@ def nanoseconds(function: Callable[[], object], count: int, least: float = 0.02)
     return spent / repeats / count * 1e9
 
 
-def times_of_a_key(bits: int, streams: int) -> tuple[float, float]:
-    """Milliseconds of CPU a key: with further primes divided out, and without."""
-    spent = {False: 0.0, True: 0.0}
+def times_of_a_key(bits: int, streams: int) -> dict[str, float]:
+    """Milliseconds of CPU a key in three ways: in step, one by one, and without dividing further primes out."""
     usual = recipe._DIVIDED_FROM  # noqa: SLF001
-    made: dict[bool, dict[int, recipe.RsaKey]] = {}
-    for pid in range(streams + 1):
-        for divided in (True, False):
-            recipe._DIVIDED_FROM = bits if not divided else 0  # noqa: SLF001
+    one_by_one = [recipe.Stream("le64", "rnd", pid) for pid in range(streams)]
+    spent: dict[str, float] = {}
+    made: dict[str, list[dict[int, recipe.RsaKey]]] = {}
+    with debian_rsa.compiled() as loops:
+        for way, library, limit in (("in step", loops, usual), ("one by one", None, usual), ("undivided", None, bits)):
+            if way == "in step" and loops is None:
+                continue
+            debian_rsa.use(library)
+            recipe._DIVIDED_FROM = limit  # noqa: SLF001
+            debian_rsa.rsa_keys_of(one_by_one[:1], bits)  # makes the tables
             started = time.process_time()
-            made[divided] = recipe.rsa_keys(recipe.Stream("le64", "rnd", pid), bits)
-            if pid:  # the first one makes the tables
-                spent[divided] += time.process_time() - started
-        assert made[True] == made[False]
+            made[way] = debian_rsa.rsa_keys_of(one_by_one, bits)
+            spent[way] = (time.process_time() - started) / streams * 1e3
+    debian_rsa.use(None)
     recipe._DIVIDED_FROM = usual  # noqa: SLF001
-    return spent[True] / streams * 1e3, spent[False] / streams * 1e3
+    assert all(keys == made["one by one"] for keys in made.values()), "the ways disagree"
+    return spent
 
 
 def main() -> None:
@@ -98,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--queries", type=int, default=4_096)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--streams", type=int, default=24)
+    parser.add_argument("--streams", type=int, default=96)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     listed = lookup.merged(KIND)
@@ -163,11 +169,12 @@ def main() -> None:
         f"the lists of known keys: {statistics.median(screen):.0f} ns a look-up"
     )
     for bits in (2048, 3072, 4096) if given.streams else ():
-        with_them, without = times_of_a_key(bits, given.streams)
-        print(
-            f"making keys of {bits} bits: {with_them:.0f} ms with further primes divided out, {without:.0f} ms "
-            f"without, {with_them / without:.2f} times (libcrypto: {'yes' if is_accelerated(bits // 2) else 'no'})"
-        )
+        spent = times_of_a_key(bits, given.streams)
+        plain = spent["one by one"]
+        words = ", ".join(f"{way} {milliseconds:.0f} ms" for way, milliseconds in spent.items())
+        ratio = f"; in step {spent['in step'] / plain:.2f} of one by one" if "in step" in spent else ""
+        libcrypto = "with" if is_accelerated(bits // 2) else "without"
+        print(f"making keys of {bits} bits: {words}{ratio} ({libcrypto} libcrypto's exponentiations)")
     if given.json is not None:
         given.json.write_text(json.dumps(rows, indent=2) + "\n")
 

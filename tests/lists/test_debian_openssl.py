@@ -113,7 +113,7 @@ def test_delta_search_is_the_definition() -> None:
 
 @given(st.lists(st.integers(2, 2**80), min_size=1, max_size=9), st.integers(1, 2**60))
 def test_what_is_prime_to_the_divisors_is_left(numbers, divisors) -> None:
-    left = recipe._without_divisors(numbers, gmpy2.mpz(divisors))
+    left = recipe.without_divisors(numbers, gmpy2.mpz(divisors))
     assert left == [place for place, number in enumerate(numbers) if math.gcd(number, divisors) == 1]
 
 
@@ -128,7 +128,7 @@ def test_dividing_further_primes_out_changes_no_prime(bits: int, monkeypatch: py
             for arch, state, pid in (("le64", "rnd", 1), ("le32", "direct", 32767), ("be32", "nornd", 0))
         ]
     assert found[bits] == found[bits + 1]
-    divisors = recipe._further_divisors()
+    divisors = recipe.further_divisors(2**19)
     assert gmpy2.gcd(divisors, gmpy2.primorial(17_863)) == 1
     assert gmpy2.primorial(2**19) == divisors * gmpy2.primorial(17_863)
 
