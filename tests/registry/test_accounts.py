@@ -78,3 +78,10 @@ def test_changes_of_an_account_are_its_own(registry: Registry) -> None:
     assert [row["resource_id"] for row in found] == [A.name, made.access_key_id]
     assert list(accounts.changes(registry, A, after=found[-1]["revision"])) == []
     assert all(row["account_id"] == B.account_id for row in accounts.changes(registry, B))
+    accounts.deactivate_key(registry, A, made.access_key_id)
+    (first, second) = accounts.changes(registry, A, resource_id=made.access_key_id)
+    assert (first["operation"], first["revision"]) == ("CreateAccessKey", found[-1]["revision"])
+    assert second["revision"] > first["revision"]
+    assert list(accounts.changes(registry, A, resource_id=made.access_key_id, after=first["revision"])) == [second]
+    assert list(accounts.changes(registry, A, resource_type="thing", resource_id=made.access_key_id)) == []
+    assert list(accounts.changes(registry, B, resource_id=made.access_key_id)) == []

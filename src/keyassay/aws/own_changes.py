@@ -17,13 +17,15 @@ from keyassay.registry import accounts
         "after": {"type": "long", "min": 0},
         "maxResults": {"type": "integer", "min": 1, "max": 1000},
         "resourceType": {"type": "string", "max": 32},
+        "resourceId": {"type": "string", "max": 256},
     },
 )
 def list_changes(request: Request, params: dict[str, Any]) -> dict[str, Any]:
     """Changes of the account after a revision, in commit order, with who, when, from where and by which request.
 
     ``revision`` of the last one is the next ``after``; ``feedEpoch`` changes when the database was restored, and a
-    follower then begins anew.
+    follower then begins anew. ``resourceType`` ("certificate", "thing", ...) and ``resourceId`` (certificate id, name)
+    leave others out.
     """
     registry = registry_of(request)
     rows = accounts.changes(
@@ -32,6 +34,7 @@ def list_changes(request: Request, params: dict[str, Any]) -> dict[str, Any]:
         after=params.get("after", 0),
         limit=params.get("maxResults", 100),
         resource_type=params.get("resourceType", ""),
+        resource_id=params.get("resourceId", ""),
     )
     changes = [
         {

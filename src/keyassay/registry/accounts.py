@@ -243,13 +243,21 @@ def credentials(registry: Registry, access_key_id: str) -> Credentials | None:
 
 
 def changes(
-    registry: Registry, actor: Actor, *, after: int = 0, limit: int = 100, resource_type: str = ""
+    registry: Registry,
+    actor: Actor,
+    *,
+    after: int = 0,
+    limit: int = 100,
+    resource_type: str = "",
+    resource_id: str = "",
 ) -> Iterable[dict[str, Any]]:
-    """What changed in the actor's account after a revision, in commit order."""
+    """What changed in the actor's account after a revision, in commit order; of a type or of one resource if named."""
     columns = schema.changes.c
     query = select(schema.changes).where(columns.account_id == actor.account_id, columns.revision > after)
     if resource_type:
         query = query.where(columns.resource_type == resource_type)
+    if resource_id:
+        query = query.where(columns.resource_id == resource_id)
     with registry.database.read() as connection:
         rows = connection.execute(query.order_by(columns.revision).limit(limit)).mappings().all()
     return [dict(row) for row in rows]

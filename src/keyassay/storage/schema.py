@@ -90,6 +90,8 @@ changes = Table(
     Column("resource_id", Text, nullable=False),
     Column("details", JSON, nullable=False),
     Index("ix_changes_account_revision", "account_id", "revision"),
+    # without the type: hardly two resources of different types have one name
+    Index("ix_changes_account_resource", "account_id", "resource_id", "revision"),
 )
 
 #: who does a piece of work that only one may do; ``fence`` rises with every taking
