@@ -443,7 +443,7 @@ def test_whatever_happens_the_model_foretells(registry: Registry) -> None:
         def hurry(connection: Any, _record: Any) -> None:
             connection.execute("PRAGMA synchronous = OFF")
 
-        registry.database.engine.dispose()
+        registry.database.close()  # whose next connections are told
     machine = type("MachineOfTest", (Machine,), {"registry": small})
     examples = 30 if registry.database.is_sqlite else 8
     run_state_machine_as_test(

@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select, update
+from sqlalchemy import Row, bindparam, delete, func, select, update
 
 from keyassay.registry.errors import AlreadyExistsError, InvalidError, NotFoundError
 from keyassay.registry.registry import Registry
 from keyassay.storage import schema
 from keyassay.storage.database import Actor, Database, Transaction
+from keyassay.storage.prepared import Prepared
 
 _KEYS = schema.access_keys.c
+_ACTIVE_KEY = Prepared(select(schema.access_keys).where(_KEYS.id == bindparam("key"), _KEYS.active))
 
 
 class Role(StrEnum):
@@ -234,12 +236,11 @@ def _change_key(registry: Registry, actor: Actor, access_key_id: str, operation:
 def credentials(registry: Registry, access_key_id: str) -> Credentials | None:
     """What a signature by this key is checked with; None for unknown and inactive keys."""
     with registry.database.read() as connection:
-        query = select(schema.access_keys).where(_KEYS.id == access_key_id, _KEYS.active)
-        row = connection.execute(query).first()
+        row = _ACTIVE_KEY.first(connection, {"key": access_key_id})
     if row is None:
         return None
-    secret = registry.seal.open(row.sealed_secret, _place(row.id)).decode()
-    return Credentials(row.account_id, row.id, Role(row.role), secret)
+    secret = registry.seal.open(row["sealed_secret"], _place(row["id"])).decode()
+    return Credentials(row["account_id"], row["id"], Role(row["role"]), secret)
 
 
 def changes(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,16 +33,16 @@ from keyassay.registry.lifecycle import DELETABLE, Status, check_update, wanted
 from keyassay.registry.registry import Page, Registry
 from keyassay.storage import schema
 from keyassay.storage.database import Actor, Transaction
+from keyassay.storage.prepared import Prepared
 
 _C = schema.certificates.c
 _ID = re.compile(r"[0-9a-f]{64}")
 _LISTED = (_C.id, _C.account_id, _C.status, _C.mode, _C.created_at, _C.transfer_target)
 
 
-# Built once: putting a statement together takes longer than running it.
 _MINE = _C.account_id == bindparam("account")
-_FIND = select(schema.certificates).where(_MINE, _C.id == bindparam("id"))
-_FIND_INCOMING = (
+_FIND = Prepared(select(schema.certificates).where(_MINE, _C.id == bindparam("id")))
+_FIND_INCOMING = Prepared(
     select(schema.certificates)
     .where(
         _MINE | ((_C.transfer_target == bindparam("account")) & (_C.status == Status.PENDING_TRANSFER.value)),
@@ -49,11 +50,29 @@ _FIND_INCOMING = (
     )
     .order_by(_MINE.desc())  # the account's own before one that comes in
 )
+_ENTERED = (
+    "account_id",
+    "id",
+    "status",
+    "mode",
+    "der",
+    "spki_digest",
+    "ca_certificate_id",
+    "not_before",
+    "not_after",
+    "created_at",
+    "modified_at",
+    "customer_version",
+    "generation_id",
+)
 #: enters nothing if the account has the certificate: one statement less than to ask before
 _ENTER = {
-    dialect.__name__.rpartition(".")[2]: dialect.insert(schema.certificates).on_conflict_do_nothing().returning(_C.id)
+    dialect.__name__.rpartition(".")[2]: Prepared(
+        dialect.insert(schema.certificates).on_conflict_do_nothing().returning(_C.id), _ENTERED
+    )
     for dialect in (sqlite, postgresql)
 }
+# Built once: putting a statement together takes longer than running it.
 _CHANGE_STATUS = (
     update(schema.certificates)
     .where(_C.account_id == bindparam("account"), _C.id == bindparam("certificate"))
@@ -129,7 +148,7 @@ def register(
     admitted = read_certificate(pem)
     named = read_certificate(authority_pem).id if authority_pem is not None else None
     examined = registry.examine(admitted.spki)
-    with registry.database.write(actor) as transaction:
+    with registry.database.write(actor, together=True) as transaction:
         return register_signed(registry, transaction, "RegisterCertificate", admitted, chosen, examined, named=named)
 
 
@@ -174,7 +193,7 @@ def register_without_authority(registry: Registry, actor: Actor, pem: str, *, st
     chosen = initial_status(status, None)
     admitted = read_certificate(pem)
     examined = registry.examine(admitted.spki)
-    with registry.database.write(actor) as transaction:
+    with registry.database.write(actor, together=True) as transaction:
         check_device(admitted, transaction.now)
         return add(registry, transaction, "RegisterCertificateWithoutCA", admitted, chosen, "SNI_ONLY", examined)
 
@@ -228,7 +247,8 @@ def add(
         "customer_version": 1,
         "generation_id": str(uuid.uuid4()),
     }
-    if transaction.execute(_ENTER[transaction.connection.dialect.name], row).first() is None:
+    connection = transaction.connection
+    if _ENTER[connection.dialect.name].first(connection, row) is None:
         raise AlreadyExistsError("the certificate is registered already", admitted.id, arn)
     if status is Status.REVOKED:
         note_revoked(transaction, admitted.id, mode)
@@ -257,7 +277,7 @@ def _authority_of(transaction: Transaction, admitted: Admitted, named: str | Non
     return signers[0]
 
 
-def find(connection: Connection, account_id: str, certificate_id: str, *, incoming: bool = False) -> RowMapping:
+def find(connection: Connection, account_id: str, certificate_id: str, *, incoming: bool = False) -> dict[str, Any]:
     """The row of a certificate of an account.
 
     Args:
@@ -270,13 +290,13 @@ def find(connection: Connection, account_id: str, certificate_id: str, *, incomi
         NotFoundError: there is none.
     """
     statement = _FIND_INCOMING if incoming else _FIND
-    row = connection.execute(statement, {"account": account_id, "id": certificate_id}).mappings().first()
+    row = statement.first(connection, {"account": account_id, "id": certificate_id})
     if row is None:
         raise NotFoundError("there is no such certificate")
     return row
 
 
-def describe(registry: Registry, actor: Actor, certificate_id: str) -> RowMapping:
+def describe(registry: Registry, actor: Actor, certificate_id: str) -> dict[str, Any]:
     """All columns of a certificate; also of one that is being transferred to the account.
 
     Raises:
@@ -336,7 +356,7 @@ def set_status(registry: Registry, actor: Actor, certificate_id: str, new_status
     """
     check_id(certificate_id)
     new = wanted(new_status)
-    with registry.database.write(actor) as transaction:
+    with registry.database.write(actor, together=True) as transaction:
         if new is Status.ACTIVE and not registry.activate_broken:
             check_activation(transaction, find(transaction.connection, transaction.account_id, certificate_id))
         change_status(transaction, "UpdateCertificate", certificate_id, new)
@@ -360,7 +380,7 @@ def change_status(transaction: Transaction, operation: str, certificate_id: str,
     return True
 
 
-def touch(transaction: Transaction, row: RowMapping, **values: Any) -> None:
+def touch(transaction: Transaction, row: RowMapping | Mapping[str, Any], **values: Any) -> None:
     """Change columns of a certificate, with its date and its customer version."""
     statement = update(schema.certificates).where(_C.account_id == row["account_id"], _C.id == row["id"])
     changed = {"modified_at": transaction.now, "customer_version": row["customer_version"] + 1, **values}
@@ -402,7 +422,7 @@ def remove(registry: Registry, actor: Actor, certificate_id: str, *, force: bool
         transaction.record("DeleteCertificate", "certificate", certificate_id)
 
 
-def remember(transaction: Transaction, row: RowMapping) -> None:
+def remember(transaction: Transaction, row: RowMapping | Mapping[str, Any]) -> None:
     """Keep a certificate (or an authority) that leaves the account: audits compare with its key for ever."""
     held = schema.former_certificates
     here = (held.c.account_id == row["account_id"]) & (held.c.id == row["id"])

@@ -3,14 +3,16 @@
 ``Database.read`` gives a connection; ``Database.write`` a ``Transaction``, which serialises the writers of an account
 (all writers on SQLite), so that reading before writing needs no further locks. What a transaction records as changes
 gets revisions in commit order, since the row of the counter is locked last and until the end.
+
+On SQLite a thread keeps its connection for reading, and writers take turns (``writing.py``).
 """
 
 from __future__ import annotations
 
 import secrets
-import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,27 +26,26 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlche
 
 from keyassay.errors import KeyassayError
 from keyassay.storage import schema
+from keyassay.storage.prepared import Prepared
+from keyassay.storage.writing import BusyError, Turns
+
+__all__ = ["Actor", "BusyError", "Database", "Transaction", "explain", "initialise", "rows_in_chunks"]
 
 #: seconds that a writer waits for others before it gives up (``BusyError``)
 PATIENCE = 15.0
 
 BACKENDS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
-
-# Built once: putting a statement together takes longer than running it.
-_STEP = (
+_STEP = Prepared(
     update(schema.server)
     .values(revision=schema.server.c.revision + bindparam("count"))
     .returning(schema.server.c.revision)
 )
+_CHANGE = Prepared(schema.changes.insert(), schema.changes.columns.keys())
 _CHANGES = schema.changes.insert()
-_LOCK_ACCOUNT = (
+_LOCK_ACCOUNT = Prepared(
     select(schema.accounts.c.id).where(schema.accounts.c.id == bindparam("id")).with_for_update(key_share=True)
 )
-
-
-class BusyError(Exception):
-    """Other writers held the database for too long; trying again is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +137,25 @@ class Transaction:
         if not self._recorded:
             return
         count = len(self._recorded)
-        last = self.execute(_STEP, {"count": count}).scalar_one()
+        counter = _STEP.first(self.connection, {"count": count})
+        assert counter is not None
         for offset, row in enumerate(self._recorded):
-            row["revision"] = last - count + 1 + offset
-        self.connection.execute(_CHANGES, self._recorded if count > 1 else self._recorded[0])
+            row["revision"] = counter["revision"] - count + 1 + offset
+        if count == 1:
+            _CHANGE.run(self.connection, self._recorded[0])
+        else:
+            self.connection.execute(_CHANGES, self._recorded)
         self._recorded = []
+
+
+class _Reader:
+    """A thread's connection; goes back to the pool with the thread."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def __del__(self) -> None:
+        self.connection.close()
 
 
 class Database:
@@ -157,62 +172,73 @@ class Database:
         self.url = url
         self.engine = _engine(url)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
-        # threads of one process queue here, instead of polling SQLite's lock
-        self._writing = threading.Lock() if self.is_sqlite else None
+        self._turns = Turns(self.engine) if self.is_sqlite else None
+        self._mine = threading.local()
+        self._readers: weakref.WeakSet[_Reader] = weakref.WeakSet()  # one of each thread that lives
+        self._lock = threading.Lock()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection for queries, each of which sees what was committed before it."""
-        with self.engine.connect() as connection:
-            yield connection
+        if self.is_sqlite:
+            yield self._reader()
+        else:
+            with self.engine.connect() as connection:
+                yield connection
+
+    def _reader(self) -> Connection:
+        """This thread's connection to a SQLite file: taking one from the pool costs more than most queries."""
+        mine: _Reader | None = getattr(self._mine, "reader", None)
+        if mine is None or mine.connection.closed:
+            mine = self._mine.reader = _Reader(self.engine.connect())
+            with self._lock:
+                self._readers.add(mine)
+        return mine.connection
 
     @contextmanager
-    def write(self, actor: Actor, *also: str) -> Iterator[Transaction]:
+    def write(self, actor: Actor, *also: str, together: bool = False) -> Iterator[Transaction]:
         """A transaction that commits at the end of the block, or leaves nothing behind if the block raises.
 
         Args:
             actor: who does it; the writers of its account wait for each other.
             also: further accounts that are changed (both sides of a transfer).
+            together: short work that may share its commit, and the wait for the disk, with others that wait for
+                their turn at the same time (SQLite only). It is committed when the block has ended all the same.
 
         Raises:
-            BusyError: others held the database for longer than ``PATIENCE``.
+            BusyError: others held the database for longer than ``PATIENCE``, or the commit failed that was shared.
         """
-        if self._writing is not None and not self._writing.acquire(timeout=PATIENCE):
-            raise BusyError("the database is busy")
         try:
-            with self.engine.connect() as connection:
-                if self.is_sqlite:
-                    connection.begin()
-                    try:  # the driver itself: a tenth of what it costs through the library
-                        connection.connection.cursor().execute("BEGIN IMMEDIATE")
-                    except sqlite3.OperationalError as error:
-                        raise OperationalError("BEGIN IMMEDIATE", None, error) from error
-                transaction = Transaction(connection, actor, time.time_ns() // 1_000_000)
-                try:
-                    if not self.is_sqlite:
-                        self._lock_accounts(connection, {actor.account_id, *also})
+            if self._turns is not None:
+                with self._turns.turn(PATIENCE, shares=together) as connection:
+                    transaction = Transaction(connection, actor, time.time_ns() // 1_000_000)
                     yield transaction
                     transaction.write_changes()
-                    connection.commit()
-                except BaseException:
-                    connection.rollback()
-                    raise
+            else:
+                with self.engine.connect() as connection, connection.begin():
+                    self._lock_accounts(connection, {actor.account_id, *also})
+                    transaction = Transaction(connection, actor, time.time_ns() // 1_000_000)
+                    yield transaction
+                    transaction.write_changes()
         except OperationalError as error:
             if _is_busy(error):
                 raise BusyError("the database is busy") from error
             raise
-        finally:
-            if self._writing is not None:
-                self._writing.release()
 
     @staticmethod
     def _lock_accounts(connection: Connection, names: set[str]) -> None:
         """Let the writers of these accounts wait for each other; in one order, so that nobody waits in a circle."""
         for name in sorted(names):
-            connection.execute(_LOCK_ACCOUNT, {"id": name})
+            _LOCK_ACCOUNT.first(connection, {"id": name})
 
     def close(self) -> None:
-        """Give all connections back."""
+        """Give all connections back; whoever asks later gets new ones."""
+        if self._turns is not None:
+            self._turns.close()
+        with self._lock:
+            readers = list(self._readers)
+        for one in readers:
+            one.connection.close()
         self.engine.dispose()
 
 
@@ -245,7 +271,8 @@ def _sqlite(path: str) -> Engine:
         raise KeyassayError("SQLite needs a file", "sqlite:///registry.db is one in the current folder")
     if not Path(path).parent.is_dir():
         raise KeyassayError(f"there is no folder {str(Path(path).parent)!r} for the database")
-    engine = sqlalchemy.create_engine(f"sqlite:///{path}", pool_size=16, max_overflow=48)
+    # threads keep their connections: there are as many as there are threads
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}", pool_size=16, max_overflow=-1)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
