@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import fleet_keys
 import weak_devices
 from connecting import now, refused, tell, unregistered
 from keyassay.audit.screening import Screen
-from keyassay.registry import authorities, auto_registration, certificates
+from keyassay.registry import authorities, auto_registration, certificates, transfers
 from keyassay.registry.documents import write_document
 from keyassay.registry.errors import CertificateStateError
 from keyassay.registry.registry import Registry
@@ -202,6 +203,51 @@ def test_a_broken_key_is_not_activated(registry: Registry, rows: Any, broken: fl
     assert certificates.describe(careful, A, broken.id)["status"] == "PENDING_ACTIVATION"
     certificates.set_status(screened(registry, activate_broken=True), A, broken.id, "ACTIVE")
     assert certificates.describe(careful, A, broken.id)["status"] == "ACTIVE"
+
+
+def test_a_broken_key_is_not_activated_by_way_of_inactive(registry: Registry, broken: fleet_keys.Signed) -> None:
+    careful, careless = screened(registry), screened(registry, activate_broken=True)
+    with_authority(careful)
+    sound = fleet_keys.device("sound", CA)
+    for device in (broken, sound):
+        outcome(careful, device)
+        certificates.set_status(careful, A, device.id, "INACTIVE")
+    certificates.set_status(careful, A, sound.id, "ACTIVE")
+    for _ in range(2):
+        with pytest.raises(CertificateStateError, match="broken"):
+            certificates.set_status(careful, A, broken.id, "ACTIVE")
+    transfers.offer(careful, A, broken.id, B.account_id)
+    transfers.cancel(careful, A, broken.id)
+    with pytest.raises(CertificateStateError, match="broken"):
+        certificates.set_status(careful, A, broken.id, "ACTIVE")
+    certificates.set_status(careless, A, broken.id, "ACTIVE")
+    certificates.set_status(careful, A, broken.id, "INACTIVE")
+    certificates.set_status(careful, A, broken.id, "ACTIVE")  # somebody has decided about it
+
+
+def test_certificates_that_were_active_or_that_somebody_registered_go_as_on_aws(
+    registry: Registry, broken: fleet_keys.Signed
+) -> None:
+    careful = screened(registry)
+    with_authority(careful)
+    outcome(registry, broken)  # without screening
+    certificates.set_status(careful, A, broken.id, "ACTIVE")
+    screen = careful.screening
+    assert isinstance(screen, Screen)
+    spki = broken.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    examined = screen.examine(spki)
+    with registry.database.write(A) as transaction:  # later somebody looks at its key
+        screen.keep(transaction, examined)
+    certificates.set_status(careful, A, broken.id, "INACTIVE")
+    certificates.set_status(careful, A, broken.id, "ACTIVE")
+    certificates.set_status(careful, A, broken.id, "INACTIVE")
+    certificates.remove(careful, A, broken.id)
+    assert outcome(careful, broken) == "PENDING_ACTIVATION"
+    with pytest.raises(CertificateStateError, match="broken"):
+        certificates.set_status(careful, A, broken.id, "ACTIVE")
+    certificates.remove(careful, A, broken.id)
+    certificates.register(careful, A, broken.pem, status="INACTIVE")
+    certificates.set_status(careful, A, broken.id, "ACTIVE")
 
 
 def test_a_broken_key_may_be_revoked(registry: Registry, broken: fleet_keys.Signed) -> None:

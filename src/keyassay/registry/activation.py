@@ -54,9 +54,9 @@ def _waited(transaction: Transaction, certificate_id: str) -> bool:
         changes.resource_id == certificate_id,
         changes.resource_type == "certificate",
     )
-    for operation, details in transaction.execute(query.order_by(changes.revision.desc())):
-        status = details.get("status")
-        if operation == SELF_REGISTRATION:
+    for row in transaction.execute(query.order_by(changes.revision.desc())):
+        status = row.details.get("status")
+        if row.operation == SELF_REGISTRATION:
             return True
         if isinstance(status, str):  # it was registered by somebody
             return False

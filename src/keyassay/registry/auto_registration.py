@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import RowMapping, func, select
 
 from keyassay.registry import alerts, certificates, device_messages
+from keyassay.registry.activation import SELF_REGISTRATION
 from keyassay.registry.admission import Admitted, check_authority, check_device, is_signed_by, read_der
 from keyassay.registry.errors import (
     CertificateValidationError,
@@ -27,7 +28,7 @@ from keyassay.registry.registry import Registry
 from keyassay.storage import outbox, schema
 from keyassay.storage.database import Actor, Transaction
 
-OPERATION = "AutoRegisterCertificate"
+OPERATION = SELF_REGISTRATION
 #: registrations of an authority within a second, and certificates of it that wait for their activation
 A_SECOND, PENDING = 10, 10_000
 #: certificates of one request that are looked at; devices come back
