@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from math import comb
 from random import Random
 
 import gmpy2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyassay.keymath import arrays, bits
@@ -72,6 +73,15 @@ def test_repeated_words_are_those_that_a_set_finds(octets: bytes, one: int, two:
     words = [octets[place : place + 8] for place in range(0, 256, 8)]
     matrix = np.frombuffer(octets, dtype=np.uint8).reshape(1, -1)
     assert bits.repeated_words(matrix)[0] == (len(set(words)) < len(words))
+
+
+@settings(deadline=None, max_examples=200)
+@given(octets=st.binary(min_size=40, max_size=64), place=st.integers(0, 31), length=st.integers(0, 12))
+def test_equal_bytes_in_a_row_are_those_that_a_pattern_finds(octets: bytes, place: int, length: int) -> None:
+    octets = octets[:place] + octets[place : place + 1] * length + octets[place + length :]
+    matrix = np.frombuffer(octets, dtype=np.uint8).reshape(1, -1)
+    expected = re.search(rb"(.)\1{8}", octets, re.DOTALL) is not None
+    assert bits.equal_bytes(matrix, 9).tolist() == [expected]
 
 
 def test_text_is_seen_where_it_stands() -> None:

@@ -153,6 +153,23 @@ def test_differences_are_found_of_which_the_top_is_known(seed: int, bits: int, k
     assert factoring.about_known_difference(mpz(p * q + 2), bits, k, unknown) is None
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**64),
+    bits=st.integers(96, 1024),
+    t=st.integers(0, 2**16 - 1),
+    shorter=st.sampled_from((0, 1, 5)),
+)
+def test_a_factor_above_a_start_is_found(seed: int, bits: int, t: int, shorter: int) -> None:
+    random = Random(seed)
+    p = int(gmpy2.next_prime(random.getrandbits(bits) | 3 << (bits - 2)))
+    q = int(gmpy2.next_prime(random.getrandbits(bits - shorter) | 3 << (bits - shorter - 2)))
+    n = gmpy2.mpz(p * q)
+    assert factoring.factor_above(n, gmpy2.mpz(p - t), 16) == p
+    assert factoring.factor_above(n, gmpy2.mpz(p - t - 2**16), 16) is None
+    assert factoring.factor_above(n, gmpy2.mpz(p + 1 + t), 16) is None
+
+
 @given(st.integers(0, 2**2048), st.integers(4, 1200))
 def test_2_adic_roots_square_to_their_number(n: int, bits: int) -> None:
     n = n - n % 8 + 1

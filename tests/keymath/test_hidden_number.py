@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from keyassay.keymath import hidden_number as hidden
 from keyassay.keymath.curves import named_curves
+from keyassay.keymath.generators import GMP_CONGRUENTIAL
 
 ORDERS = {name: int(named_curves()[name].order) for name in ("P-256", "P-384", "P-521", "brainpoolP256r1")}
 P256 = ORDERS["P-256"]
@@ -77,6 +78,22 @@ def test_forty_bits_of_any_structure_are_enough(seed):
     assert d not in list(hidden.unknown_structure(lines_of(sound, d, P256, random), P256))
 
 
+def test_sixteen_bits_at_both_ends_need_six_signatures():
+    random, d = drawn(24, P256)
+    nonces = [random.getrandbits(16) << 240 | random.getrandbits(16) for _ in range(6)]
+    assert d in list(hidden.unknown_structure(lines_of(nonces, d, P256, random), P256))
+    tried = next(one for one in hidden.attempts(lines_of(nonces, d, P256, random), P256) if "structure" in one.what)
+    assert d in list(tried.run())
+
+
+@pytest.mark.parametrize(("size", "count"), [(128, 22), (64, 26), (56, 32)])
+def test_unknown_generators_of_which_half_a_state_is_seen(size, count):
+    """About as many signatures as google/paranoid_crypto states for its own lattice."""
+    random, d = drawn(size, P256)
+    nonces = gmp_numbers(size, random.getrandbits(size), 256, count)
+    assert d in list(hidden.unknown_structure(lines_of(nonces, d, P256, random), P256))
+
+
 @settings(deadline=None, max_examples=10)
 @given(seed=seeds)
 def test_bytes_that_come_four_times(seed):
@@ -119,6 +136,36 @@ def test_words_of_generators(generator, first_high, swapped, seed):
     own = number()
     lines = [(0, 1), *lines_of([number()], own, P256, random)]
     assert own in list(hidden.digits(lines, P256, shape))
+
+
+def gmp_numbers(size, state, bits, count):
+    """mpz_urandomb after gmp_randinit_lc_2exp_size: the high half of each state, the first one lowest."""
+    numbers = []
+    for _ in range(count):
+        number = 0
+        for place in range(-(-bits * 2 // size)):
+            state = (GMP_CONGRUENTIAL[size] * state + 1) % (1 << size)
+            number |= (state >> (size // 2)) << (place * (size // 2))
+        numbers.append(number % (1 << bits))
+    return numbers
+
+
+@pytest.mark.parametrize(
+    ("curve", "size", "count"),
+    [
+        ("P-256", 32, 2), ("P-256", 40, 2), ("P-256", 64, 2), ("P-256", 128, 3), ("P-256", 196, 5), ("P-256", 200, 6),
+        ("P-384", 56, 2), ("P-384", 128, 2), ("P-384", 200, 3), ("P-384", 256, 4), ("P-256", 100, 2), ("P-256", 156, 3), ("P-521", 128, 2), ("P-521", 196, 2),
+    ],
+)  # fmt: skip
+def test_numbers_of_gmp(curve, size, count):
+    """As many signatures as google/paranoid_crypto needs, or fewer."""
+    order = ORDERS[curve]
+    random, d = drawn(size + count, order)
+    nonces = gmp_numbers(size, random.getrandbits(size), order.bit_length(), count)
+    lines = lines_of(nonces, d, order, random)
+    name = f"its nonces are words of GMP's congruential generator of {size} bits, the first word lowest"
+    tried = [one for one in hidden.attempts(lines, order) if one.what == name]
+    assert any(d in list(one.run()) for one in tried)
 
 
 def test_two_states_of_java_util_random_are_what_java_makes_of_them():

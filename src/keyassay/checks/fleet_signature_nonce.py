@@ -14,13 +14,13 @@ and lazy multiples of the base point and among the public keys of the run (k = d
 signatures of one signer, in order of issue, equal steps (k, k + c, k + 2c), k' = k +- 1, 2k or 2k + 1, and k' = a k + b
 with unknown a and b (four in a row). The signer is looked for by name and key identifier in the run.
 Deep: for each signer, lattices whose shortest vector tells d where nonces are short, agree in their first or last bits,
-repeat each byte four times, are words of a known generator (java.util.Random, drand48, MMIX), or have any structure in
-common that one multiplication makes visible; and pairs of nonces whose sum or difference is at most 65,884, by their
-points. The signer need not be in the run.
+repeat each byte four times, are words of a known generator (java.util.Random, drand48, MMIX, GMP's congruential ones),
+or have any structure in common that one multiplication makes visible; and pairs of nonces whose sum or difference is at
+most 65,884, by their points. The signer need not be in the run.
 
 Cost: parsing, some microseconds a signature, and a sort; for small nonces 0.2 ms a signature below 1,000 of them, a
 table of 2 s a curve above. Standard: 0.1 ms a signature, 0.5 ms more where the signer is in the run. A hit costs
-milliseconds. Deep: 1 ms a signature, and 0.5 to 5 s a signer; at most twice the budget of a key (10 s), and 120 times
+milliseconds. Deep: 1 ms a signature, and 1 to 12 s a signer; at most twice the budget of a key (10 s), and 120 times
 it (10 minutes) for all signers, those with many signatures first. What there is no time for is said.
 
 Profiles: fast: equal r and R, rings, small and lazy nonces, k = d. Standard adds k = z and the rules. Deep adds
@@ -34,8 +34,10 @@ Signatures with a hash that is not SHA-1 or SHA-2. DSA, EdDSA, rings and the rul
 the run. What EdDSA's nonces give away is the private scalar, which signs as well as the seed, but from which the seed
 does not follow. Deep needs so many signatures with a flaw, on P-256: 3 for 87 bits missing of each nonce, 5 for 52,
 9 for 30, 17 for 16, 40 for 8, 60 for 6; below that nothing is found. Where nonces agree without being short, one or two
-more. Of a signer with sound and flawed nonces, 4 or 10 flawed ones in a row. Timing and power traces tell which nonces
-are short (Minerva, TPM-FAIL, LadderLeak): the certificates don't. Generators with their words in other orders.
+more, and 60 for 7 bits. Numbers of GMP: 2 for states of up to 64 bits, 3 for 128, 5 for 196, 6 for 200; of generators
+that are not known 22 to 48 where half of each state is seen. Of a signer with sound and flawed nonces, 4 or 10 flawed
+ones in a row. Timing and power traces tell which nonces are short (Minerva, TPM-FAIL, LadderLeak): the certificates
+don't. Generators with their words in other orders.
 
 Remedy: the finding is about the signer: revoke it and everything it signed, and replace its signing code by one with
 deterministic nonces (RFC 6979) before making a new key.

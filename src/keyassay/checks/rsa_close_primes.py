@@ -16,13 +16,13 @@ distance that is half known; half a second to a second of deep's budget.
 Profiles: fast: 16,384 rounds, a and b up to 32 (ratios above 2, primes of different length, up to 16), distances
 2^(n/2 - k) for k = 2, 3, 100, 128, 160, 256. Standard: 2^17 rounds, a and b up to 128, and distances 2^(n/2 - 100) with
 up to 256 low bits unknown (a sixth of N's bits less 12 if that is fewer). Deep: a sixth of N's bits less 12 unknown;
-and, within its budget, 2^20 rounds, all k up to n/4, and all a and b up to 1,100 with the first round of Fermat's
-method on 4abN in full, so that aq - bp may be 8,000 times as large.
+and, within its budget, 2^20 rounds, all k up to n/4 with none or all of these low bits unknown, and all a and b up to
+1,100 with the first round of Fermat's method on 4abN in full, so that aq - bp may be 8,000 times as large.
 
 Mistakes: none: a finding carries a factor of N.
 
 Blind spots: primes that share fewer leading bits than R rounds reach: about 2^(n/4 + 1.5) sqrt(R) apart. Half known
-distances other than 2^(n/2 - 100), and one of those in a million.
+distances that are not near a power of two, and one in a million of those that are.
 
 Remedy: a new key from another generator, and its siblings examined: the next prime after another prime is a habit.
 """
@@ -116,11 +116,7 @@ def rsa_close_primes(batch: RsaBatch, context: Context) -> Iterator[tuple[int, V
     for row, n in enumerate(chosen):
         found = None if row in seen else about_known_difference(n, batch.bits, LEAST, unknown)
         if found is not None:
-            message = (
-                f"p - q is within 2^{unknown} of 2^{half - LEAST}: q was searched at a distance from p that is known"
-            )
-            notes: dict[str, Value] = {"method": "distance", "exponent": half - LEAST, "unknown_bits": unknown}
-            yield rows[row], Verdict(message, Factor(found, notes))
+            yield rows[row], _by_half_known_distance(found, half - LEAST, unknown)
 
 
 def _odd(key: RsaPublicKey) -> str:
@@ -152,6 +148,22 @@ def more_distances(key: RsaPublicKey, effort: Effort) -> Verdict | None:
     return None if found is None else _by_distance(*found)
 
 
+@rsa_close_primes.deeper("half known distances near all 2^k", stage=3, seconds=0.02, applies=_odd)
+def more_half_known_distances(key: RsaPublicKey, effort: Effort) -> Verdict | None:
+    """As about 2^(n/2 - 100) above, as far as the powers are longer than what is unknown."""
+    half = (key.bits + 1) // 2
+    unknown = half // 3 - 12
+    total = half - 1 - unknown
+    for done, k in enumerate(range(2, max(total, 2))):
+        if done % 16 == 0:
+            effort.reached(done, total, "distances")
+        found = about_known_difference(key.n, key.bits, k, unknown)
+        if found is not None:
+            return _by_half_known_distance(found, half - k, unknown)
+    effort.done = effort.total = max(total, 0)
+    return None
+
+
 @rsa_close_primes.deeper("ratios to 1,100", stage=5, seconds=0.05, applies=_odd)
 def more_ratios(key: RsaPublicKey, effort: Effort) -> Verdict | None:
     """All fractions, and a thousand times as far from each as the screen of standard reaches."""
@@ -174,6 +186,11 @@ def _by_ratio(modulus: int, factor: int, a: int, b: int) -> Verdict:
 def _by_distance(factor: int, exponent: int) -> Verdict:
     message = f"p - q is 2^{exponent} and a little: q was searched at a fixed distance from p"
     return Verdict(message, Factor(factor, {"method": "distance", "exponent": exponent}))
+
+
+def _by_half_known_distance(factor: int, exponent: int, unknown: int) -> Verdict:
+    message = f"p - q is within 2^{unknown} of 2^{exponent}: q was searched at a distance from p that is known"
+    return Verdict(message, Factor(factor, {"method": "distance", "exponent": exponent, "unknown_bits": unknown}))
 
 
 def _ratio(p: int, q: int) -> tuple[int, int]:

@@ -6,10 +6,11 @@ product of primes), or the modulus carries a message (the backdoor of xz 5.6, CV
 its commands from the modulus of an SSH certificate), or the random source was faulty in a way that
 no other check could turn into a factor.
 
-Method: five looks at the bytes of N. A word of 8 bytes comes twice. All words of 2 to 32 bytes
-share zero bits, or one bits. The share of one bits in the modulus or in one of its halves is
-extreme. Forty bytes of printable text. Or the first 16 bytes are a header as the xz backdoor reads
-it: 32-bit a and b and 64-bit c, little-endian, with a b + c modulo 2^64 from 0 to 3.
+Method: six looks at the bytes of N. A word of 8 bytes comes twice. One byte comes nine times in a
+row. All words of 2 to 32 bytes share zero bits, or one bits. The share of one bits in the modulus
+or in one of its halves is extreme. Forty bytes of printable text. Or the first 16 bytes are a
+header as the xz backdoor reads it: 32-bit a and b and 64-bit c, little-endian, with a b + c modulo
+2^64 from 0 to 3.
 
 Cost: 2 us a key.
 
@@ -20,7 +21,7 @@ Mistakes: each look reports a random modulus of up to 16,384 bits with a probabi
 vanity modulus can be sound. The severity is that of a question to whoever made the key.
 
 Blind spots: moduli whose bytes are encrypted or compressed messages look random. Of moduli chosen
-in part, those with fewer than 23 repeated bytes.
+in part, those with fewer than 9 equal bytes in a row and fewer than 23 bytes that come again.
 
 Remedy: ask where the key comes from. If nobody chose the modulus on purpose, replace the key and
 examine the generator; if it is an SSH key that was offered by a stranger, look for other signs of
@@ -51,8 +52,12 @@ TEXT_WORDS = 5
 #: The highest bits are not uniform in products of primes with forced top bits; these many are given away.
 MARGIN = 8
 
+#: Equal bytes in a row: 2^-64 for one place, 2^-53 for all 2,048.
+EQUAL_BYTES = 9
+
 LOOKS = {
     "repetition": "the same 8 bytes come twice",
+    "run": "one byte comes nine times in a row",
     "shared zeros": "all its words share zero bits",
     "shared ones": "all its words share one bits",
     "weight": "its share of one bits is not that of a random number",
@@ -69,6 +74,7 @@ def looks(batch: RsaBatch) -> dict[str, NDArray[np.bool_]]:
     zeros = batch.column("shared zeros of words", lambda: bits.shared_zeros(matrix, batch.bits))
     return {
         "repetition": bits.repeated_words(matrix),
+        "run": bits.equal_bytes(matrix[:, : (batch.bits + 7) // 8], EQUAL_BYTES),
         "shared zeros": np.any(zeros >= limits, axis=1),
         "shared ones": np.any(bits.shared_zeros(~matrix, batch.bits) >= limits, axis=1),
         "weight": _extreme_weight(matrix, batch.bits),
@@ -128,6 +134,7 @@ class Implausible(Evidence):
     severity=Severity.LOW,
     confidence=Confidence.LIKELY,
     profile=Profile.FAST,
+    version=2,
     references=(
         "CVE-2024-3094",
         "A. K. Lenstra, Generating RSA moduli with a predetermined portion, ASIACRYPT 1998",
@@ -141,7 +148,7 @@ class Implausible(Evidence):
     ),
 )
 def check(batch: RsaBatch, _context: Context) -> Iterator[tuple[int, Verdict]]:
-    """Five looks at the bytes of the modulus."""
+    """Six looks at the bytes of the modulus."""
     if batch.bits < 512:
         return
     found = looks(batch)

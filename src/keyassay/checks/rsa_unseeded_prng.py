@@ -9,18 +9,21 @@ and of Python's random are remade. The highest 62 bits of a modulus are those of
 two outputs that its primes were searched from, whatever the search, so one sorted table of products
 of pairs finds the two outputs of a key. The primes then lie within 2^16 above them, which a product
 and one greatest common divisor decide. Programs that draw until an output is prime are covered by a
-shipped table of the places of the first three primes in each stream.
+shipped table of the places of the first three primes in each stream. Deep looks for a single prime
+above any of these outputs as well, for keys whose other prime comes from elsewhere: p = s + t and
+N = s q0 + r make t a fraction's inverse, so that no candidate is multiplied out.
 
-Cost: 0.3 us a key, 20 ms once for each size of modulus.
+Cost: 0.3 us a key, 20 ms once for each size of modulus. Deep: 20 ms a key.
 
-Profiles: fast does all of it.
+Profiles: fast finds keys of which both primes come from the stream, deep those with one such prime.
 
 Mistakes: none. A match in the table happens by chance to one key in 2^44, and only a factor of N
 makes a finding.
 
 Blind spots: seeds other than the constants named here, outputs after the first 24, moduli other
 than 1024, 2048, 3072 and 4096 bits, generators that are not public, primes combined from outputs of
-other lengths than their own.
+other lengths than their own; one prime of which another than the first 24 outputs was taken since
+it was the first that is prime.
 
 Remedy: replace the key with one from the operating system's random source. Keys made by the same
 program share their primes: replace them all.
@@ -37,8 +40,9 @@ from numpy.typing import NDArray
 
 from keyassay.certificates.batches import RsaBatch
 from keyassay.certificates.public_key import RsaPublicKey
-from keyassay.checks import Context, batch_check
+from keyassay.checks import Context, Effort, batch_check
 from keyassay.findings import Classification, Confidence, Factor, Profile, Severity, Value, Verdict
+from keyassay.keymath.factoring import factor_above
 from keyassay.lists.recipes.unseeded import (
     GENERATORS,
     PRIME_BITS,
@@ -59,19 +63,20 @@ TOP_BITS = 62
 SHORT = 16
 
 #: How far above its output a prime is looked for.
-REACH = 1 << 16
+REACH_BITS = 16
+REACH = 1 << REACH_BITS
 
 
 @dataclass(frozen=True)
 class UnseededPrimes(Factor):
-    """A factor, and the outputs that both primes were searched from (secret: they are the seed)."""
+    """A factor, and the outputs that the primes were searched from (secret: they are the seed)."""
 
-    origins: tuple[Origin, Origin] | None = None
+    origins: tuple[Origin, ...] = ()
 
     def secrets(self) -> Mapping[str, Value]:
         origins: list[Value] = [
             {"generator": origin.generator, "tweak": origin.tweak, "output": origin.place + 1}
-            for origin in self.origins or ()
+            for origin in self.origins
         ]
         return {**super().secrets(), "outputs": origins}
 
@@ -91,6 +96,11 @@ class _Table:
         """The origins of the product at that place."""
         one, two = self.pairs[place].tolist()
         return self.origins[one], self.origins[two]
+
+
+def _prime_bits(bits: int) -> int | None:
+    """Length of the primes of a modulus, where it is one of those that are looked at."""
+    return next((size for size in PRIME_BITS if 2 * size - SHORT < bits <= 2 * size), None)
 
 
 def _table(prime_bits: int) -> _Table:
@@ -144,6 +154,7 @@ def _factor_above(n: int, start: int) -> int | None:
     severity=Severity.CRITICAL,
     confidence=Confidence.PROVEN,
     profile=Profile.FAST,
+    version=2,
     references=(
         "GMP 6.3 manual, section 9 (Random Number Functions)",
         "Java SE API, java.util.Random and java.math.BigInteger",
@@ -154,7 +165,7 @@ def _factor_above(n: int, start: int) -> int | None:
 )
 def check(batch: RsaBatch, context: Context) -> Iterator[tuple[int, Verdict]]:
     """One sorted look-up of the highest bits; the factor for those that are found."""
-    prime_bits = next((size for size in PRIME_BITS if 2 * size - SHORT < batch.bits <= 2 * size), None)
+    prime_bits = _prime_bits(batch.bits)
     if prime_bits is None:
         return
     name = f"rsa-unseeded-prng {prime_bits}"
@@ -175,7 +186,36 @@ def check(batch: RsaBatch, context: Context) -> Iterator[tuple[int, Verdict]]:
                     row,
                     Verdict(
                         "both primes come from a well-known random generator without a seed",
-                        UnseededPrimes(factor, {"reach_bits": 16}, pair),
+                        UnseededPrimes(factor, {"reach_bits": REACH_BITS}, pair),
                     ),
                 )
                 break
+
+
+def _applies(key: RsaPublicKey) -> str:
+    return "" if _prime_bits(key.bits) and key.modulus & 1 else "not of 1024, 2048, 3072 or 4096 bits, or even"
+
+
+@check.deeper("one prime above an output", stage=3, seconds=0.02, applies=_applies)
+def single_prime(key: RsaPublicKey, effort: Effort) -> Verdict | None:
+    """One prime from the first outputs, the other from anywhere."""
+    prime_bits = _prime_bits(key.bits)
+    assert prime_bits is not None
+    n = key.n
+    for done, generator in enumerate(GENERATORS):
+        effort.reached(done, len(GENERATORS), "generators")
+        for place, output in enumerate(first_outputs(generator, prime_bits, OUTPUTS)):
+            tried: set[int] = set()
+            for tweak in TWEAKS:
+                start = tweaked(output, prime_bits, tweak)
+                if start in tried or start.bit_length() < 4 * REACH_BITS:
+                    continue
+                tried.add(start)
+                factor = factor_above(n, gmpy2.mpz(start), REACH_BITS)
+                if factor is not None:
+                    return Verdict(
+                        "a prime comes from a well-known random generator without a seed",
+                        UnseededPrimes(factor, {"reach_bits": REACH_BITS}, (Origin(generator, tweak, place),)),
+                    )
+    effort.done = effort.total = len(GENERATORS)
+    return None

@@ -158,6 +158,16 @@ def repeated_words(matrix: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.asarray((words[:, 1:] == words[:, :-1]).any(axis=1))
 
 
+def equal_bytes(matrix: NDArray[np.uint8], count: int) -> NDArray[np.bool_]:
+    """Rows in which one byte comes so many times (a power of two and one) in a row."""
+    run = matrix[:, 1:] == matrix[:, :-1]
+    shift = 1
+    while shift < count - 1:
+        run = run[:, shift:] & run[:, :-shift]
+        shift *= 2
+    return np.asarray(run.any(axis=1))
+
+
 def printable_words(matrix: NDArray[np.uint8], words: int) -> NDArray[np.bool_]:
     """Rows in which so many adjacent aligned words of 8 bytes consist of printable ASCII alone."""
     printable = ((matrix - np.uint8(32)) < np.uint8(95)).view(np.uint64) == 0x0101010101010101

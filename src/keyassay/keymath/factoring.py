@@ -344,6 +344,41 @@ def about_known_difference(n: mpz, bits: int, k: int, unknown: int) -> int | Non
     return None
 
 
+def factor_above(n: mpz, start: mpz, bits: int) -> int | None:
+    """A factor p of N with start <= p < start + 2^bits, for a few unknown bits and a start above 2^(3 bits + 16).
+
+    With N = s q0 + r and p = s + t, q = q0 - u: t q0 = r + t u modulo s, and t u is nothing beside s. So t a/b = r/s
+    modulo 1, nearly, for a convergent a/b of q0/s, and t is r/s in units of 1/b, times the inverse of a modulo b.
+
+    Args:
+        n: the modulus.
+        start: s.
+        bits: of t.
+
+    Returns:
+        A factor between 1 and N, or None. Costs some microseconds.
+    """
+    q0, r = divmod(n, start)
+    least = 1 << (bits + 6)
+    width = 2 * (bits + 6) + 32
+    a, b = 1 << width, int(((q0 % start) << width) // start)
+    before, denominator = 0, 1
+    while denominator < least and b:
+        quotient, rest = divmod(a, b)
+        a, b = b, rest
+        before, denominator = denominator, quotient * denominator + before
+    scaled = int(((r * denominator) << 8) // start) + 128
+    if scaled % 256 - 128 not in range(-16, 17):  # the part of t in it is below 2^-6
+        return None
+    found = (scaled >> 8) * before % denominator
+    for t in (found, denominator - found):
+        if t >> bits == 0:
+            factor = int(start) + t
+            if 1 < factor < n and n % factor == 0:
+                return factor
+    return None
+
+
 @cache
 def _first_inverse_root(low: int) -> int:
     """Y with N y^2 = 1 modulo 2^10, for the low 12 bits of N."""

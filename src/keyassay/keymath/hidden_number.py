@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import gmpy2
 
+from keyassay.keymath.generators import GMP_CONGRUENTIAL
+
 if TYPE_CHECKING:
     from flint import fmpz_mat
 
@@ -23,9 +25,13 @@ Line = tuple[int, int]
 #: Bits beyond the order's bits by the number of lines: in front, and for each line, since LLL does not find the very
 #: shortest vector. Measured on P-256, P-384 and P-521 for 3 to 84 lines: nineteen of twenty keys are found with them.
 _SPARE, _GROWING = 0.5, 0.025
-#: Lines of the lattice for unknown structure: what their number leaves a short vector is 20 bits and more.
+#: Lines of the lattice for unknown structure: what their number leaves a short vector is 20 bits and more. With fewer
+#: lines only what is nearly nothing but structure is found.
+_UNKNOWN_LEAST = 6
 _UNKNOWN = 24
 _UNKNOWN_LONG = 32
+#: Rows of the reduced lattice that are candidates whatever their length.
+_ALWAYS = 2
 
 
 def least_bits(order: int, count: int) -> int:
@@ -103,7 +109,7 @@ def unknown_structure(lines: Sequence[Line], order: int) -> Iterator[int]:
     """Candidates for d if some number f makes all f (k - k') short: bits fixed anywhere, generators of few words.
 
     The lattice of all x U + y T modulo the order, U and T the lines' differences from the first one: where its
-    shortest vector is far shorter than chance allows, d = y/x.
+    shortest vector is not one that chance makes, d = y/x. The two shortest are taken in any case.
     """
     u0, t0 = lines[0]
     differences = [((u - u0) % order, (t - t0) % order) for u, t in lines[1:]]
@@ -120,7 +126,8 @@ def unknown_structure(lines: Sequence[Line], order: int) -> Iterator[int]:
     reduced = _reduced(rows)
     expected = order.bit_length() * (width - 2) / width
     for row in range(width):
-        if max(abs(int(reduced[row, j])) for j in range(width)).bit_length() > expected - 4:
+        # generators with a truncated output make vectors that are hardly shorter than chance does: a candidate is cheap
+        if row >= _ALWAYS and max(abs(int(reduced[row, j])) for j in range(width)).bit_length() > expected - 4:
             continue
         # the row is x U + y T
         g, h = int(reduced[row, 0]), int(reduced[row, 1])
@@ -236,13 +243,17 @@ def repeated_bytes(bits: int) -> Digits:
 
 @dataclass(frozen=True)
 class Generator:
-    """A linear congruential generator s' = multiplier s + increment modulo 2^state, of which a word is s >> low."""
+    """A linear congruential generator s' = multiplier s + increment modulo 2^state, of which a word is s >> low.
+
+    Words follow each other in a number at a distance of ``every`` bits.
+    """
 
     name: str
     multiplier: int
     increment: int
     state: int
     low: int
+    every: int = 32
 
 
 GENERATORS = (
@@ -252,22 +263,36 @@ GENERATORS = (
     Generator("the generator of Numerical Recipes", 1664525, 1013904223, 32, 0),
 )
 
+#: GMP's, of which each step gives half a state. Three that nobody asks for by a round number of bits are left out.
+GMP_GENERATORS = tuple(
+    Generator(f"GMP's congruential generator of {size} bits", multiplier, 1, size, size // 2, size // 2)
+    for size, multiplier in GMP_CONGRUENTIAL.items()
+    if size not in {34, 36, 38}
+)
+
 
 @cache
 def words(generator: Generator, bits: int, *, first_high: bool, swapped: bool) -> Digits:
-    """Nonces of successive words of a generator, 32 bits apart.
+    """Nonces of successive words of a generator.
 
     Args:
         generator: which.
-        bits: of the nonce, a multiple of 32.
+        bits: of the nonce. The highest bits of the last word are left out where they do not fit.
         first_high: the first word has the highest place.
         swapped: the bytes of each word in reversed order, as java.math.BigInteger does.
     """
-    count = bits // 32
+    every = generator.every
+    count = -(-bits // every)
     size = generator.state - generator.low
-    pieces = [(8 * i, 8, 24 - 8 * i) for i in range(4)] if swapped else [(0, size, 0)]
-    each = len(pieces) + (generator.low > 0)
-    total = each * count
+    whole: list[tuple[int, int, int | None]] = [(0, size, 0)]
+    if swapped:
+        whole = [(8 * i, 8, 24 - 8 * i) for i in range(4)]
+    cut = bits - every * (count - 1)  # what of the word fits that has the highest place
+    highest = [(0, cut, 0), (cut, size - cut, None)] if cut < min(size, every) else whole
+    words_pieces = [whole] * count
+    words_pieces[0 if first_high else -1] = highest
+    last = generator.low > 0  # the bits below the word are a digit of their own; else its first piece takes over
+    total = sum(map(len, words_pieces)) + last * count
     modulus = 1 << generator.state
     sizes: list[int] = []
     weights: list[int] = []
@@ -281,15 +306,14 @@ def words(generator: Generator, bits: int, *, first_high: bool, swapped: bool) -
     def unit(place: int, value: int) -> list[int]:
         return [value if place == other else 0 for other in range(total)]
 
-    last = generator.low > 0  # the bits below the word are a digit of their own; else its first piece takes over
     ones = [0] * total
-    for j in range(count):
-        base = j * each
+    for j, pieces in enumerate(words_pieces):
+        base = len(sizes)
         place = base + len(pieces) if last else base
-        shift = 32 * (count - 1 - j if first_high else j)
+        shift = every * (count - 1 - j if first_high else j)
         for i, (start, piece, put) in enumerate(pieces):
             sizes.append(piece)
-            weights.append(1 << (shift + put))
+            weights.append(0 if put is None else 1 << (shift + put))
             origin.append(0)
             if base + i != place:
                 row = unit(base + i, 1)
@@ -334,7 +358,10 @@ _MOST = 40
 _MOST_SHORT = ((256, 60, 6), (384, 60, 9), (521, 66, 9))
 #: Windows of successive signatures, for signers of whose nonces some are sound, and from one window to the next.
 _WINDOWS = ((4, 1), (10, 3))
+#: Digits of a lattice for numbers of GMP.
+_MOST_DIGITS = 106
 _SHORT_NONCES = "its nonces are short"
+_BEGIN_ALIKE, _END_ALIKE = "its nonces begin alike", "its nonces end alike"
 
 
 def attempts(lines: Sequence[Line], order: int, *, low: bool = False) -> Iterator[Attempt]:
@@ -350,30 +377,36 @@ def attempts(lines: Sequence[Line], order: int, *, low: bool = False) -> Iterato
         yield from _lattices(lines, order, range(min(count, _MOST)))
     for one in range(count - 1):
         yield from _of_digits(lines, order, (one, one + 1), (repeated_bytes,))
-    if count >= unknown_needs(order):
-        places = range(unknown_needs(order))
-        yield Attempt(
-            "its nonces have a structure in common", places, lambda: unknown_structure(_chosen(lines, places), order)
-        )
+    own = (*lines, (0, 1))
+    yield from _of_digits(own, order, (0, count), (repeated_bytes,))
+    if count >= _UNKNOWN_LEAST:
+        yield _structured(lines, order, range(min(count, unknown_needs(order))))
     for makers in (_plain_words(), _swapped_words()):
         for pair in dict.fromkeys([(0, 1), (count - 2, count - 1)]) if count > 1 else ():
             yield from _of_digits(lines, order, pair, makers)
         # the private key itself may come from the generator
-        yield from _of_digits([*lines, (0, 1)], order, (0, count), makers)
+        yield from _of_digits(own, order, (0, count), makers)
+    yield from _of_gmp(lines, order)
+    if count > unknown_needs(order):
+        yield _structured(lines, order, range(min(count, 2 * unknown_needs(order))))
     bits = order.bit_length()
     for size, most, lacking in _MOST_SHORT:
         if bits <= size and count >= most:
             longest = range(most)
-            yield Attempt(
-                _SHORT_NONCES,
-                longest,
-                partial(short, _chosen(lines, longest), order, lacking, signed=low),
-            )
+            chosen = _chosen(lines, longest)
+            yield Attempt(_SHORT_NONCES, longest, partial(short, chosen, order, lacking, signed=low))
+            yield Attempt(_BEGIN_ALIKE, longest, partial(common_start, chosen, order, lacking + 1))
+            yield Attempt(_END_ALIKE, longest, partial(common_end, chosen, order, lacking + 1))
             break
     for size, step in _WINDOWS:
         if count > size:
             for start in range(0, count - size + 1, step):
                 yield from _lattices(lines, order, range(start, start + size))
+
+
+def _structured(lines: Sequence[Line], order: int, places: Sequence[int]) -> Attempt:
+    chosen = _chosen(lines, places)
+    return Attempt("its nonces have a structure in common", places, partial(unknown_structure, chosen, order))
 
 
 def _chosen(lines: Sequence[Line], places: Sequence[int]) -> list[Line]:
@@ -389,8 +422,8 @@ def _lattices(lines: Sequence[Line], order: int, places: Sequence[int]) -> Itera
     yield Attempt(_SHORT_NONCES, places, lambda: short(chosen, order, bits, signed=True))
     if len(places) > 3:
         fewer = least_bits(order, len(places) - 1) + 1  # differences have a sign
-        yield Attempt("its nonces begin alike", places, lambda: common_start(chosen, order, fewer))
-        yield Attempt("its nonces end alike", places, lambda: common_end(chosen, order, fewer))
+        yield Attempt(_BEGIN_ALIKE, places, lambda: common_start(chosen, order, fewer))
+        yield Attempt(_END_ALIKE, places, lambda: common_end(chosen, order, fewer))
 
 
 _Maker = Callable[[int], Digits]
@@ -410,9 +443,7 @@ def _swapped_words() -> tuple[_Maker, ...]:
     return (partial(words, GENERATORS[0], first_high=True, swapped=True),)
 
 
-def _of_digits(
-    lines: Sequence[Line], order: int, places: tuple[int, int], makers: Sequence[_Maker]
-) -> Iterator[Attempt]:
+def _of_digits(lines: Sequence[Line], order: int, places: Sequence[int], makers: Sequence[_Maker]) -> Iterator[Attempt]:
     """Nonces made of digits, where the order is as long as whole words."""
     bits = order.bit_length()
     if bits % 32 or not 160 <= bits <= 384:
@@ -422,3 +453,17 @@ def _of_digits(
         shape = maker(bits)
         known = [place for place in places if lines[place] != (0, 1)]
         yield Attempt(shape.name, known, partial(digits, chosen, order, shape))
+
+
+def _of_gmp(lines: Sequence[Line], order: int) -> Iterator[Attempt]:
+    """Numbers of GMP's congruential generators: as many lines as the unknown states need, the first and the last."""
+    bits, count = order.bit_length(), len(lines)
+    for generator in GMP_GENERATORS:
+        # each line tells as many bits as the order has and brings a state; d is unknown, too
+        need = next((many for many in range(2, 8) if many * (bits - generator.state) - bits >= 8 * many), 8)
+        if need > min(count, 7) or 2 * need * bits // generator.every > _MOST_DIGITS:
+            continue
+        shape = words(generator, bits, first_high=False, swapped=False)
+        last = tuple(range(count - need, count))
+        for places in dict.fromkeys((tuple(range(need)), last) if need <= 3 else (last,)):
+            yield Attempt(shape.name, places, partial(digits, _chosen(lines, places), order, shape))

@@ -108,7 +108,7 @@ def half_known(cases: list[str]) -> None:
         (4096, 100, 256, -1, "weak", {"profile": "standard", "classification": "broken"}),
         (2048, 100, 328, 1, "weak", {"profile": "deep", "classification": "broken"}),
         (2048, 100, 345, 1, "near-miss", {}),
-        (2048, 90, 256, 1, "near-miss", {}),
+        (2048, 90, 256, 1, "weak", {"profile": "deep", "classification": "broken"}),
     ):
         half = bits // 2
         q = int(gmpy2.next_prime(drawn.getrandbits(half) & ~(7 << (half - 3)) | 6 << (half - 3)))

@@ -15,24 +15,8 @@ from random import Random
 
 import gmpy2
 
+from keyassay.keymath.generators import GMP_CONGRUENTIAL
 from keyassay.lists.accelerator import pair_test
-
-#: GMP's congruential schemes, by the length of the modulus 2^m in bits: the multiplier; the increment is 1.
-_CONGRUENTIAL = {
-    32: 0x29CF535,
-    34: 0xA3D73AD,
-    36: 0x28F725C5,
-    38: 0xA3DD5CDD,
-    40: 0x28F5DA175,
-    56: 0xAA7D735234C0DD,
-    64: 0xBAECD515DAF0B49D,
-    100: 0x292787EBD3329AD7E7575E2FD,
-    128: 0x48A74F367FA7B5C8ACBB36901308FA85,
-    156: 0x78A7FDDDC43611B527C3F1D760F36E5D7FC7C45,
-    196: 0x41BA2E104EE34C66B3520CE706A56498DE6D44721E5E24F5,
-    200: 0x4E5A24C38B981EAFE84CD9D0BEC48E83911362C114F30072C5,
-    256: 0xAF66BA932AAF58A071FD8F0742A99A0C76982D648509973DB802303128A14CB5,
-}
 
 #: What programs do to an output before they search or test it: nothing, or set the highest one or two bits.
 TWEAKS = ("plain", "top", "top2")
@@ -58,7 +42,7 @@ def _mersenne_twister(seed: int) -> Callable[[int], Iterator[int]]:
 
 def _congruential(modulus_bits: int, seed: int) -> Callable[[int], Iterator[int]]:
     """GMP's ``gmp_randinit_lc_2exp_size``: the high half of each state, the first one lowest."""
-    multiplier = _CONGRUENTIAL[modulus_bits]
+    multiplier = GMP_CONGRUENTIAL[modulus_bits]
     mask = (1 << modulus_bits) - 1
     half = modulus_bits // 2
 
@@ -106,7 +90,7 @@ GENERATORS: dict[str, Callable[[int], Iterator[int]]] = {
     **{f"gmp-mt seed={seed}": _mersenne_twister(seed) for seed in (5489, 0, 1, 42)},
     **{f"java seed={seed}": _java(seed) for seed in (0, 1, 42)},
     **{f"python seed={seed}": _python(seed) for seed in (0, 1, 42)},
-    **{f"gmp-lc-{size} seed={seed}": _congruential(size, seed) for size in _CONGRUENTIAL for seed in (1, 0)},
+    **{f"gmp-lc-{size} seed={seed}": _congruential(size, seed) for size in GMP_CONGRUENTIAL for seed in (1, 0)},
 }
 
 
