@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,12 +14,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 import fleet_keys
 import weak_devices
 from asking_devices import Device, csr_of
-from keyassay.registry import certificates, principals
+from keyassay.registry import certificates, issuing, principals, token_keys
 from keyassay.registry.errors import InvalidError
 from keyassay.registry.registry import Registry
 from keyassay.replacement import campaigns, delivery, units
 from keyassay.replacement.states import State
+from keyassay.storage.database import Database
 from replacing import connect, new_key, old_device, register, start, states, steps, unit, work
+from soft_token import SoftToken
 from two_accounts import A, B
 
 
@@ -278,3 +281,48 @@ def test_what_happens_between_two_looks_is_seen(registry: Registry, monkeypatch:
     monkeypatch.setattr(delivery.issuing, "check_request", meanwhile)
     assert second.ask(replacement_id)[1]["errorCode"] == "NotNow"
     assert unit(registry, replacement_id, "pump").state is State.HALTED
+
+
+def test_a_device_asks_again_while_the_authority_s_token_is_away(
+    registry: Registry, rows: Any, token: SoftToken
+) -> None:
+    issuing.make_token_issuer(registry, A, token.uri("ca"))
+    replacement_id = begun(registry, "pump")
+    device = Device(registry, "pump")
+    token.leave()
+    ending, refusal = device.ask(replacement_id)
+    assert (ending, refusal["statusCode"], refusal["errorCode"]) == ("rejected", 503, "ServiceUnavailable")
+    assert states(registry, replacement_id) == {"pump": "PLANNED"}
+    assert len(rows.all("certificates")) == 1
+    token.come_back()
+    ending, made = device.ask(replacement_id)
+    assert ending == "accepted", made
+    certificate = x509.load_pem_x509_certificate(made["certificatePem"].encode())
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(made["caPem"].encode()))
+
+
+def test_a_token_signs_before_the_transaction(
+    registry: Registry, token: SoftToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that takes seconds would keep all other writers waiting."""
+    issuing.make_token_issuer(registry, A, token.uri("ca"))
+    replacement_id = begun(registry, "pump")
+    writing, signed, write, raw = [], [], Database.write, token_keys.TokenEcKey.sign
+
+    @contextmanager
+    def watched(*arguments: Any) -> Any:
+        writing.append(1)
+        try:
+            with write(*arguments) as transaction:
+                yield transaction
+        finally:
+            writing.pop()
+
+    def sign(*arguments: Any) -> bytes:
+        signed.append(len(writing))
+        return raw(*arguments)
+
+    monkeypatch.setattr(Database, "write", watched)
+    monkeypatch.setattr(token_keys.TokenEcKey, "sign", sign)
+    assert Device(registry, "pump").ask(replacement_id)[0] == "accepted"
+    assert signed == [0]

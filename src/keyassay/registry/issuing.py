@@ -402,15 +402,35 @@ def _issue(
     set_as_active: bool,
 ) -> Issued:
     examined = registry.examine(_spki(key))
-    with registry.database.read() as connection:
-        row = issuer_row(connection, actor.account_id)
-    signed = None if row is None else _sign(registry, row, subject, key)  # a token takes its time: nobody waits for it
+    signed = sign_ahead(registry, actor.account_id, subject, key)
     with registry.database.write(actor) as transaction:
         status = Status.ACTIVE if set_as_active else Status.INACTIVE
         try:
             return issue(registry, transaction, operation, subject, key, status, examined, signed)
         except BrokenKeyError as error:  # the API knows no other error for requests
             raise InvalidError(error.message) from None
+
+
+def sign_ahead(
+    registry: Registry, account_id: str, subject: x509.Name, key: CertificatePublicKeyTypes
+) -> Signed | None:
+    """Sign a certificate before the transaction that enters it (``issue``): a token takes its time.
+
+    Args:
+        registry: where.
+        account_id: whose authority signs.
+        subject: of the certificate.
+        key: that was accepted (``key_problem``), and that its holder has proved to have.
+
+    Returns:
+        None if the account has no authority yet.
+
+    Raises:
+        SigningUnavailableError: the authority's key is in a token that cannot be used.
+    """
+    with registry.database.read() as connection:
+        row = issuer_row(connection, account_id)
+    return None if row is None else _sign(registry, row, subject, key)
 
 
 def issue(

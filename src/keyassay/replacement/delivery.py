@@ -21,6 +21,7 @@ from sqlalchemy import Connection, delete, func, select
 
 from keyassay.registry import alerts, certificates
 from keyassay.registry.errors import InvalidError, NotFoundError, RegistryError, SigningUnavailableError
+from keyassay.registry.issuing import Signed
 from keyassay.registry.lifecycle import Status as CertificateStatus
 from keyassay.registry.registry import Registry
 from keyassay.replacement import issuing, proofs, units
@@ -224,6 +225,7 @@ def take_request(
         KeyRefusedError: its key is not accepted.
         PendingError: it is accepted, or waits for an approval; the same request later gives the certificate.
         NotNowError, UnitStateError: nothing is issued now; a second request has halted the thing.
+        SigningUnavailableError: the authority's key is in a token that cannot be used.
     """
     request = issuing.read_request(document.get("certificateSigningRequest"))
     proof = document.get("proof")
@@ -258,11 +260,14 @@ def take_request(
             raise
         raise PendingError(refused.message, "approval")
     examined: object = None
+    signed: Signed | None = None
     if bound in (None, request.digest) and unit.new_certificate_id is None:
         if not unit.is_served:
             raise _not_now(unit)
         examined = issuing.check_request(registry, request)
-    return _go_on(registry, actor, unit, request, proof_id, examined, way)
+        if unit.settings.get("issuer") != "hook":
+            signed = issuing.sign_ahead(registry, unit, request)
+    return _go_on(registry, actor, unit, request, proof_id, examined, signed, way)
 
 
 def _go_on(
@@ -272,6 +277,7 @@ def _go_on(
     request: CertificateRequest,
     proof_id: str,
     examined: object,
+    signed: Signed | None,
     way: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What follows a valid proof, in one transaction: bound, issued, attached, delivered; or halted.
@@ -302,7 +308,7 @@ def _go_on(
                     issuing.check_unused(connection, actor.account_id, request.spki)
                     units.note(transaction, [(unit, "REQUESTED", evidence)])
             else:
-                new = issuing.issue(registry, transaction, unit, request, examined)
+                new = issuing.issue(registry, transaction, unit, request, examined, signed)
                 unit = units.issued(transaction, unit, request.digest, new, {**evidence, "issuer": "registry"})
         if bound in (None, request.digest) and unit.new_certificate_id is not None:
             if unit.state in (State.ISSUED, State.ATTACHED) and unit.status is not Status.RUNNING:

@@ -213,10 +213,32 @@ def subject_of(thing_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
+def sign_ahead(registry: Registry, unit: Unit, request: CertificateRequest) -> own_authority.Signed | None:
+    """Let the account's own authority sign before the transaction of ``issue``: its key may be in a token.
+
+    Raises:
+        SigningUnavailableError: the token cannot be used.
+    """
+    return own_authority.sign_ahead(registry, unit.account_id, subject_of(unit.thing_name), request.key)
+
+
 def issue(
-    registry: Registry, transaction: Transaction, unit: Unit, request: CertificateRequest, examined: object
+    registry: Registry,
+    transaction: Transaction,
+    unit: Unit,
+    request: CertificateRequest,
+    examined: object,
+    signed: own_authority.Signed | None = None,
 ) -> str:
     """Let the account's own authority issue; INACTIVE until it is attached.
+
+    Args:
+        registry: where.
+        transaction: of the account.
+        unit: whose certificate it is.
+        request: that was checked.
+        examined: what ``check_request`` said.
+        signed: what ``sign_ahead`` gave.
 
     Returns:
         The id of the new certificate.
@@ -227,7 +249,7 @@ def issue(
     check_unused(transaction.connection, transaction.account_id, request.spki)
     subject, status = subject_of(unit.thing_name), CertificateStatus.INACTIVE
     try:
-        made = own_authority.issue(registry, transaction, OPERATION, subject, request.key, status, examined)
+        made = own_authority.issue(registry, transaction, OPERATION, subject, request.key, status, examined, signed)
     except CertificateValidationError as error:
         raise KeyRefusedError(error.message) from None
     return made.registered.id
