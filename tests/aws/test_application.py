@@ -62,7 +62,17 @@ def large(request: Request, params: dict[str, Any]) -> dict[str, Any]:
     return {"length": len(params["text"]), "from": request.source_address, "services": request.services}
 
 
-OPERATIONS = Operations([create, describe, fail, large])
+@operation("DescribeEndpoint", quick=True)
+def which_thread(request: Request, params: dict[str, Any]) -> dict[str, Any]:
+    return {"endpointAddress": threading.current_thread().name}
+
+
+@operation("DescribeEventConfigurations")
+def never_quick(request: Request, params: dict[str, Any]) -> dict[str, Any]:
+    raise ServiceError("InvalidRequestException", threading.current_thread().name)
+
+
+OPERATIONS = Operations([create, describe, fail, large, which_thread, never_quick])
 
 
 def lookup(key: str) -> Secret | None:
@@ -376,3 +386,15 @@ def test_raw_requests_over_a_socket(port: int) -> None:
     iot = client(port)
     assert iot.create_thing(thingName="alive")["thingName"] == "alive"
     iot.close()
+
+
+def test_what_is_quick_is_answered_on_the_loop_where_the_server_says_so() -> None:
+    here = threading.current_thread().name
+    for on_loop in (False, True):
+        quick = ask("GET", b"/endpoint", quick_on_loop=on_loop)
+        assert (json.loads(quick.body)["endpointAddress"] == here) is on_loop
+        other = ask("GET", b"/event-configurations", quick_on_loop=on_loop)
+        assert json.loads(other.body)["message"] != here
+        assert (
+            ask("GET", b"/endpoint", quick_on_loop=on_loop, signed=True).error == "MissingAuthenticationTokenException"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import os
@@ -13,16 +14,19 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from uvicorn.server import ServerState
 
 import fleet_keys
 from keyassay.errors import KeyassayError
 from keyassay.registry import accounts
 from keyassay.server import running as module
+from keyassay.server.running import BoundedProtocol, _configured
 from keyassay.server.settings import Address, Settings
 from live_server import client, running
 from two_accounts import SECRET, A
@@ -194,3 +198,73 @@ def test_the_program_starts_and_ends(tmp_path: Path) -> None:
     for kept in (tmp_path / "keyassay").iterdir():
         assert kept.stat().st_mode & 0o077 == 0, kept
     assert SECRET not in log
+
+
+class Wire(asyncio.Transport):
+    """A connection that remembers what was sent, piece by piece."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.sent.append(bytes(data))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+def exchanged(request: bytes, *bodies: bytes, raises: bool = False) -> Wire:
+    """What is sent for a request to an application that answers with these pieces of a body."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["method"] == "POST":
+            await receive()
+        length = str(sum(map(len, bodies))).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        if raises:
+            raise ZeroDivisionError
+        for number, body in enumerate(bodies):
+            await send({"type": "http.response.body", "body": body, "more_body": number + 1 < len(bodies)})
+
+    async def talk() -> Wire:
+        protocol, wire = BoundedProtocol(_configured(application, 10), ServerState(), {}), Wire()
+        protocol.connection_made(wire)
+        protocol.data_received(request)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        protocol.connection_lost(ConnectionResetError())
+        return wire
+
+    return asyncio.run(talk())
+
+
+def test_head_and_body_go_out_together() -> None:
+    [piece] = exchanged(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"all of it").sent
+    assert piece.startswith(b"HTTP/1.1 200 OK\r\n") and piece.endswith(b"\r\n\r\nall of it")
+    two = exchanged(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 2, b"one", b"two").sent  # sent at once by the client
+    assert [piece.rpartition(b"\r\n")[2] for piece in two] == [b"one", b"two"] * 2
+
+
+def test_a_response_without_body_and_one_that_breaks_off_are_sent() -> None:
+    [piece] = exchanged(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"").sent
+    assert piece.endswith(b"content-length: 0\r\n\r\n")
+    [piece] = exchanged(b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n", b"twelve bytes").sent
+    assert piece.endswith(b"content-length: 12\r\n\r\n")
+    broken = exchanged(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"lost", raises=True)
+    assert broken.closed and broken.sent[0].endswith(b"content-length: 4\r\n\r\n") and len(broken.sent) == 1
+
+
+def test_a_client_that_waits_to_be_told_to_go_on_is_told_at_once() -> None:
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n"
+    assert exchanged(head, b"never sent").sent == [b"HTTP/1.1 100 Continue\r\n\r\n"]

@@ -36,7 +36,7 @@ def register_certificate_without_ca(request: Request, params: dict[str, Any]) ->
     return _answer(found)
 
 
-@operation("DescribeCertificate")
+@operation("DescribeCertificate", quick=True)
 def describe_certificate(request: Request, params: dict[str, Any]) -> dict[str, Any]:
     registry = registry_of(request)
     row = certificates.describe(registry, actor_of(request), params["certificateId"])

@@ -12,7 +12,7 @@ from keyassay.registry.errors import InvalidError
 ENDPOINTS = ("iot:Data", "iot:Data-ATS", "iot:CredentialProvider", "iot:Jobs")
 
 
-@operation("DescribeEndpoint")
+@operation("DescribeEndpoint", quick=True)
 def describe_endpoint(request: Request, params: dict[str, Any]) -> dict[str, Any]:
     if params.get("endpointType", ENDPOINTS[0]) not in ENDPOINTS:
         raise InvalidError(f"endpointType is one of {', '.join(ENDPOINTS)}")

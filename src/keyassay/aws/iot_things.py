@@ -36,7 +36,7 @@ def create_thing(request: Request, params: dict[str, Any]) -> dict[str, Any]:
     return {"thingName": name, "thingArn": _thing_arn(request, name), "thingId": thing_id}
 
 
-@operation("DescribeThing")
+@operation("DescribeThing", quick=True)
 def describe_thing(request: Request, params: dict[str, Any]) -> dict[str, Any]:
     row = things.describe(registry_of(request), actor_of(request), params["thingName"])
     return {

@@ -97,6 +97,7 @@ class _Mark:
     takes: Mapping[str, Shape] | None = None
     required: tuple[str, ...] = ()
     body_limit: int = BODY_LIMIT
+    quick: bool = False
 
 
 def _marked(mark: _Mark) -> Callable[[Function], Function]:
@@ -115,14 +116,15 @@ def default_access(name: str) -> Access:
     return Access.REGISTER if name in REGISTERING else Access.CHANGE
 
 
-def operation(name: str, *, access: Access | None = None) -> Callable[[Function], Function]:
+def operation(name: str, *, access: Access | None = None, quick: bool = False) -> Callable[[Function], Function]:
     """Mark a function as the answer to an operation of the service model. May stand more than once.
 
     Args:
         name: as the model has it, such as ``RegisterCertificate``.
         access: who may call it; by default ``default_access``.
+        quick: it only reads a few rows by their keys; see ``Application``.
     """
-    return _marked(_Mark(name, access or default_access(name)))
+    return _marked(_Mark(name, access or default_access(name), quick=quick))
 
 
 def endpoint(
@@ -181,12 +183,14 @@ class Route:
         access: what the caller must be permitted.
         call: None for operations of the model that are not supported.
         body_limit: bytes.
+        quick: it only reads a few rows by their keys.
     """
 
     operation: Operation
     access: Access
     call: Call | None
     body_limit: int = BODY_LIMIT
+    quick: bool = False
 
 
 class Operations:
@@ -216,11 +220,12 @@ class Operations:
             elif name not in self.model.operations:
                 raise ValueError(f"the service model has no operation {name}")
         for name, modelled in self.model.operations.items():
-            call, access = None, default_access(name)
+            route = Route(modelled, default_access(name), None)
             if name in calls:
-                call, access = calls[name][0], calls[name][1].access
+                call, mark = calls[name]
                 modelled.compile()
-            self._router.add(modelled.method, modelled.uri, Route(modelled, access, call))
+                route = Route(modelled, mark.access, call, quick=mark.quick)
+            self._router.add(modelled.method, modelled.uri, route)
         self.supported = sorted(name for name, (_, mark) in calls.items() if not mark.uri)
         self._access = {name: mark.access for name, (_, mark) in calls.items()}
 

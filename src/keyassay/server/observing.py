@@ -33,7 +33,7 @@ def start_logging(form: str) -> Any:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line in one piece
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)

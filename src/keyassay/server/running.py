@@ -19,7 +19,7 @@ from typing import Any
 
 import uvicorn
 from sqlalchemy import text
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from keyassay.audit.screening import Screen
 from keyassay.aws.application import Application, without_signatures
@@ -71,6 +71,37 @@ class AccessKeys:
         return secret
 
 
+class _HeadWithBody(asyncio.Transport):
+    """Sends a response's head together with what follows it: one packet instead of two.
+
+    Args:
+        transport: of the connection.
+        cycle: the response; its application sends head and body one after the other, without a wait between.
+    """
+
+    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
+        self._transport = transport
+        self._cycle = cycle
+        self._head: bytes | None = None
+
+    def write(self, data: Any) -> None:
+        if self._cycle.response_started and self._head is None:
+            self._head = data
+        elif self._head:
+            self._transport.write(self._head + data)
+            self._head = b""
+        else:  # "100 Continue", or more of a body
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP with bounds on a request's head, which it lacks: nobody holds connections for nothing."""
 
@@ -109,6 +140,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._reading_head = False
         self._cancel()
         super().on_headers_complete()
+        if self.scope["method"] != "HEAD" and self.cycle is not None:  # whose responses are heads
+            self.cycle.transport = _HeadWithBody(self.transport, self.cycle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel()
@@ -252,6 +285,7 @@ class Server:
             authenticate,
             settings.region,
             threads=settings.threads,
+            quick_on_loop=self.registry.database.is_sqlite,
             admit=RateLimit(settings.rate_limit) if settings.rate_limit else None,
             observe=self.observer,
         )
