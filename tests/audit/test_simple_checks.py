@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 import fleet_keys
 from auditing import audit, enable, findings, summary, worker
-from keyassay.audit import tasks
+from keyassay.audit import suppressions, tasks
 from keyassay.audit.connection_checks import HANDOVER
 from keyassay.registry import authorities, certificates, documents, policies
 from keyassay.registry.registry import Registry
@@ -197,6 +197,24 @@ def test_policies(registry: Registry, rows: Any) -> None:
         registry, A, "every", json.dumps({"Version": "2012-10-17", "Statement": [one]}), set_as_default=True
     )
     assert summary(audit(registry, PERMISSIVE), PERMISSIVE)[0] == "COMPLETED_COMPLIANT"
+
+
+def test_a_resource_with_several_reasons_counts_once_suppressed_or_not(registry: Registry, rows: Any) -> None:
+    enable(registry)
+    room = "arn:aws:iot:us-east-1:111111111111:{}/building/{}"
+    subscribe = {"Effect": "Allow", "Action": "iot:Subscribe", "Resource": room.format("topicfilter", "*")}
+    no_room = {"Effect": "Deny", "Action": "iot:Subscribe", "Resource": room.format("topicfilter", "room/*")}
+    receive = {"Effect": "Allow", "Action": "iot:Receive", "Resource": room.format("topic", "*")}
+    denied = {"Effect": "Deny", "Action": "iot:Receive", "Resource": room.format("topic", "room/#")}
+    policy(registry, "both", subscribe, no_room, receive, denied)
+    task = audit(registry, MISCONFIGURED)
+    assert len(findings(rows, task, MISCONFIGURED)) == 2
+    assert summary(task, MISCONFIGURED) == ("COMPLETED_NON_COMPLIANT", 1, 1, 0)
+    which = {"policyVersionIdentifier": {"policyName": "both", "policyVersionId": "1"}}
+    suppressions.create(registry, A, MISCONFIGURED, which, "token", indefinitely=True)
+    task = audit(registry, MISCONFIGURED)
+    assert len(findings(rows, task, MISCONFIGURED)) == 2
+    assert summary(task, MISCONFIGURED) == ("COMPLETED_COMPLIANT", 1, 0, 1)
 
 
 def test_logging(registry: Registry, rows: Any) -> None:
