@@ -60,6 +60,9 @@ def rsa_vectors() -> None:
         (2048, Stream("le32", "nornd", 17)),
         (2048, Stream("le64", "noreadrnd", 4242)),
         (2048, Stream("be32", "rnd", 20000)),
+        (512, Stream("le64", "direct", 11)),
+        (1024, Stream("be32", "direct", 5)),
+        (2048, Stream("le32", "direct", 32767)),
     ]
     for bits, stream in streams:
         made = rsa_keys(stream, bits)[65537]
