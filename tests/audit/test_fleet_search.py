@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import fleet_keys
-from keyassay.audit import fleet_search
+from keyassay.audit import fleet_pool, fleet_search
 from keyassay.audit.fleet_search import REPEATED_KEY, SHARED_PRIME, Search
 from keyassay.bulk.store import Store
 from keyassay.registry import certificates
@@ -69,6 +69,28 @@ def test_new_keys_are_compared_with_old_ones_which_they_break(registry: Registry
     shared = found(registry, rows, SHARED_PRIME)
     assert set(shared) == {old.id, other.id, new.id}
     assert f"with certificate {new.id}" in shared[old.id]["message"]
+    assert not fleet_search.is_needed(registry.database, search)
+
+
+def test_what_is_too_much_at_once_is_compared_in_pieces(
+    registry: Registry, rows: Any, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_pool, "PIECE", 0)
+    monkeypatch.setattr(fleet_pool, "_ROWS", 1)
+    sizes: list[tuple[int, bool]] = []
+    compare_new = fleet_search._compare_new
+
+    def counted(database: Any, asked: Search, store: Any, pool: Any) -> None:
+        sizes.append((len(pool), pool.complete))
+        compare_new(database, asked, store, pool)
+
+    monkeypatch.setattr(fleet_search, "_compare_new", counted)
+    left, right, alone, twin, sound = device(1, 2), device(1, 3), device(4, 5), device(4, 5, serial=2), device(6, 7)
+    register(registry, left, right, alone, twin, sound)
+    assert fleet_search.compare(registry.database, search) == 5
+    assert sizes == [(1, False)] * 4 + [(1, True)]
+    assert set(found(registry, rows, SHARED_PRIME)) == {left.id, right.id}
+    assert set(found(registry, rows, REPEATED_KEY)) == {alone.id, twin.id}
     assert not fleet_search.is_needed(registry.database, search)
 
 

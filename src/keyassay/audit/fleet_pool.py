@@ -22,6 +22,7 @@ from keyassay.bulk.results import Result
 from keyassay.bulk.store import Store
 from keyassay.certificates.decoding import decode
 from keyassay.certificates.item import Item, RawItem
+from keyassay.keymath.batch_gcd import memory_needed
 from keyassay.storage import schema
 from keyassay.storage.database import Database, rows_in_chunks
 
@@ -35,6 +36,8 @@ TABLES: tuple[tuple[Table, str], ...] = (
     (schema.certificates, "certificate"),
 )
 _IDS, _ROWS = 10_000, 500
+#: bytes up to which new certificates are compared at once: some 200,000 of RSA-2048
+PIECE = 3_200_000_000
 _PLACE = re.compile(r"(?:([0-9]{12}) )?((?:CA |former )?certificate) ([0-9a-f]{64})(?:#0)?")
 
 
@@ -142,9 +145,11 @@ class Pool:
         scope: whose.
         memory: bytes that comparing may take; 0 for half of the machine's.
         earlier: the fleet's keys of earlier runs.
-        new_only: leave out what ``earlier`` has.
+        new_only: leave out what ``earlier`` has, and end where the search for shared primes would take more than
+            ``PIECE`` (or the memory): the rest is new beside these when they are in the store.
 
     Attributes:
+        complete: whether nothing was left for later.
         fleet: the certificates; their sources are places.
         digests: SHA-256 of the subject public key infos, by ordinal.
         owners: accounts, by ordinal.
@@ -161,18 +166,31 @@ class Pool:
         self.digests: list[bytes] = []
         self.owners: list[str] = []
         self._marks: list[NDArray[np.bytes_]] = []
-        known = _known(earlier if new_only else None)
+        self._moduli_bytes = 0
         with ExitStack() as ending:
             ending.callback(self.close)
+            most = min(PIECE, self.fleet.memory * 9 // 10) if new_only else None
             with database.read() as connection:
-                for account_id, table, called, ids in _pages(connection, scope):
-                    rows = _lacking(known, _halves(_marks(scope, account_id, ids)))
-                    for chunk in rows_in_chunks([ids[row] for row in rows], _ROWS):
-                        self._add(connection, account_id, table, called, chunk)
+                self.complete = self._read(connection, _known(earlier if new_only else None), most)
             if self.fleet.overflow:
                 needed = f"{self.fleet.bytes_needed / 1e9:.1f} GB"
                 raise SearchError(f"{len(self.fleet):,} certificates need more than {needed} of memory")
             ending.pop_all()
+
+    def _read(self, connection: Connection, known: NDArray[np.bytes_], most: int | None) -> bool:
+        """All certificates that are not known; false if it ended because they would take too much memory."""
+        for account_id, table, called, ids in _pages(connection, self.scope):
+            rows = _lacking(known, _halves(_marks(self.scope, account_id, ids)))
+            for chunk in rows_in_chunks([ids[row] for row in rows], _ROWS):
+                if most is not None and len(self) and self._needed() > most:
+                    return False
+                self._add(connection, account_id, table, called, chunk)
+        return True
+
+    def _needed(self) -> int:
+        """Bytes that these certificates and the search for primes that they share with each other and others take."""
+        moduli = len(self.fleet.rsa_moduli)
+        return self.fleet.bytes_needed + memory_needed(moduli, 8 * self._moduli_bytes, others=True)
 
     def _add(self, connection: Connection, account_id: str, table: Table, called: str, ids: Sequence[str]) -> None:
         query = select(table.c.id, table.c.der, table.c.spki_digest)
@@ -188,7 +206,9 @@ class Pool:
         self._marks.append(_halves(marks))
         self.digests.extend(bytes(row.spki_digest) for row in rows)
         self.owners.extend([account_id] * len(rows))
-        self.fleet.add(columns_of(items), [Result(item) for item in items])
+        columns = columns_of(items)
+        self._moduli_bytes += columns.moduli_bytes
+        self.fleet.add(columns, [Result(item) for item in items])
 
     def __len__(self) -> int:
         """Number of certificates."""

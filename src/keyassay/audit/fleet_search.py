@@ -263,6 +263,16 @@ def compare(database: Database, search: Search) -> int:
             pool = Pool(database, search.account_id, search.memory, store, new_only=True)
             new = len(pool)
             _compare_new(database, search, store, pool)
+            while not pool.complete:  # more than can be compared at once: with these, which are in the store now
+                stored = len(store)
+                pool.close()
+                store.close()
+                store = open_store(search)
+                if len(store) == stored:
+                    raise SearchError(f"{len(pool):,} certificates could not be stored")
+                pool = Pool(database, search.account_id, search.memory, store, new_only=True)
+                new += len(pool)
+                _compare_new(database, search, store, pool)
         if work.whole:
             if pool is not None and len(store):
                 pool.close()
