@@ -94,9 +94,10 @@ class Segment:
         sections = [items * _ITEM.itemsize, lengths[0], moduli * _MODULUS.itemsize, lengths[1], blocks * 8, lengths[2]]
         if sum(sections) + _HEADER.size != len(data):
             raise self._damaged("its length is wrong")
+        with path.open("rb") as file:  # read, not mapped: all pages that are touched here stay in memory
+            if _digest_of_rest(file, _HEADER.size) != digest:
+                raise self._damaged("its digest is wrong")
         body = data[_HEADER.size :]
-        if hashlib.sha256(body.data).digest() != digest:
-            raise self._damaged("its digest is wrong")
         ends = np.cumsum(sections).tolist()
         parts = [body[start:end] for start, end in pairwise([0, *ends])]
         self.items: NDArray[np.void] = parts[0].view(_ITEM)
