@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, literal, null, select, true
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, literal, null, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyassay.checks import Check
@@ -220,18 +220,6 @@ def is_settled(digest: ColumnElement[bytes], catalogues: Sequence[str]) -> Colum
         PostgreSQL would read all verdicts for each page, to join them by hash.
     """
     there = select(literal(1)).where(_V.spki_digest == digest, _V.catalogue.in_(catalogues), _V.findings.is_(null()))
-    return there.scalar_subquery().is_not(None)
-
-
-def is_compared(table: Table, account_id: str, digest: ColumnElement[bytes]) -> ColumnElement[bool]:
-    """Whether comparing an account's keys has found anything about a key, as SQL.
-
-    Args:
-        table: of what comparing found, such as ``fleet_verdicts``.
-        account_id: whose.
-        digest: column of SHA-256 of subject public key infos.
-    """
-    there = select(literal(1)).where(table.c.account_id == account_id, table.c.spki_digest == digest).limit(1)
     return there.scalar_subquery().is_not(None)
 
 
