@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from keyassay.audit.examining import Batch, Found
 from keyassay.audit.tasks import RunStatus, TaskStatus
 from keyassay.registry.errors import NotFoundError
 from keyassay.storage import leases, schema
-from keyassay.storage.database import Actor, Database, Transaction, rows_in_chunks
+from keyassay.storage.database import Actor, BusyError, Database, Transaction, rows_in_chunks
 
 _K = schema.audit_task_checks.c
 _S = schema.audit_suppressions.c
@@ -41,12 +42,14 @@ class Position:
         done: how many were.
         unsure: of how many the examination was not complete.
         trouble: what could not be done.
+        remark: what was left out, as it was asked for.
     """
 
     after: str | None = None
     done: int = 0
     unsure: int = 0
     trouble: str = ""
+    remark: str = ""
 
     @classmethod
     def of(cls, row: RowMapping) -> Position:
@@ -55,7 +58,8 @@ class Position:
 
     def as_json(self) -> dict[str, Any]:
         """For the row."""
-        return {"after": self.after, "done": self.done, "unsure": self.unsure, "trouble": self.trouble}
+        fields = {"after": self.after, "done": self.done, "unsure": self.unsure, "trouble": self.trouble}
+        return {**fields, "remark": self.remark}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,16 @@ class Checkpoints:
                 known["position"] = position.as_json()
             self._update(transaction, check, **known)
 
+    def tell(self, check: AuditCheck, text: str) -> None:
+        """Say how far a check is, until it ends; nothing if the database is busy.
+
+        Raises:
+            LeaseLostError, TaskEndedError: as ``begin``.
+        """
+        with suppress(BusyError), self.database.write(self.actor) as transaction:
+            self._hold(transaction)
+            self._update(transaction, check, message=text[:2_000])
+
     def fail(self, check: AuditCheck, message: str, error_code: str | None = None) -> None:
         """A check has failed; what it found before stays.
 
@@ -162,22 +176,23 @@ class Checkpoints:
             done, unsure = position.done + batch.examined, position.unsure + batch.unsure
             counts: dict[str, Any] = {"noncompliant": noncompliant, "suppressed": suppressed}
             if batch.after is not None:
-                following = Position(batch.after, done, unsure, position.trouble)
+                following = Position(batch.after, done, unsure, position.trouble, position.remark)
                 self._update(transaction, check, position=following.as_json(), **counts)
                 return following
             counts["total"] = done
-            self._end(transaction, check, counts, unsure, position.trouble)
+            self._end(transaction, check, counts, unsure, position)
         return None
 
     def _end(
-        self, transaction: Transaction, check: AuditCheck, counts: Mapping[str, int], unsure: int, trouble: str
+        self, transaction: Transaction, check: AuditCheck, counts: Mapping[str, int], unsure: int, position: Position
     ) -> None:
         status = RunStatus.NON_COMPLIANT if counts["noncompliant"] else RunStatus.COMPLIANT
-        message = trouble or None
-        if trouble:
+        said = [position.trouble]
+        if position.trouble:
             status = RunStatus.FAILED
         elif unsure:
-            message = f"{unsure:,} keys could not be examined completely"
+            said = [f"{unsure:,} keys could not be examined completely"]
+        message = "; ".join(one for one in (*said, position.remark) if one)[:2_000] or None
         self._update(transaction, check, status=status.value, position=None, message=message, **counts)
 
     def _findings(self, transaction: Transaction, check: AuditCheck, found: Sequence[Found]) -> tuple[int, int]:

@@ -35,7 +35,8 @@ class AuditSettings:
     Attributes:
         profile: how much work a key is worth; AWS means AWS's two checks and nothing else.
         level: the mildest class of weakness that makes a certificate noncompliant.
-        budget: CPU seconds for a key, by which checks of profile deep go.
+        budget: CPU seconds that profile deep may spend on each different key.
+        deep_processes: that profile deep works in; 0 for half of the machine's cores.
         fleet_store: folder for the keys that were compared with each other; None: keys are not compared.
         fleet_across_accounts: compare keys with those of all other accounts, too.
         fleet_memory: bytes that comparing may take; 0 for half of the machine's.
@@ -49,6 +50,7 @@ class AuditSettings:
     profile: Profile = Profile.STANDARD
     level: Classification = Classification.BROKEN
     budget: float = DEFAULT_BUDGET
+    deep_processes: int = 0
     fleet_store: Path | None = None
     fleet_across_accounts: bool = False
     fleet_memory: int = 0
@@ -133,9 +135,13 @@ class Examiner(ABC):
 
     #: what the server's log, and nobody else, is told about ``prepare``
     for_operator = ""
+    #: what ``prepare`` left out as it was told to, for whoever reads the check's message
+    remark = ""
 
     def __init__(self, audit: Audit) -> None:
         self.audit = audit
+        #: takes how far ``prepare`` is, for people
+        self.tell: Callable[[str], None] = lambda _text: None
 
     @abstractmethod
     def total(self, connection: Connection) -> int:

@@ -16,23 +16,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyassay.audit import across_accounts, fleet_verdicts, whole_fleet
 from keyassay.audit.across_accounts import REPEATED_KEY, SHARED_PRIME, partner_of
+from keyassay.audit.child import Child, first_line
 from keyassay.audit.fleet_pool import SERVER, Pool, SearchError, certificate, look, without_numbers
 from keyassay.audit.fleet_verdicts import Findings
 from keyassay.audit.verdicts import PublicFinding, public
@@ -171,6 +168,11 @@ def is_needed(database: Database, search: Search) -> bool:
         store.close()
 
 
+def remarks(connection: Connection, scope: str) -> list[str]:
+    """What the checks of all keys left out the last time, since their budget was spent."""
+    return list(connection.execute(select(_C.remarks).where(_C.scope == scope)).scalar() or ())
+
+
 def run(database: Database, search: Search, goes_on: Callable[[], bool]) -> bool:
     """Compare what was not compared yet, in a process of its own; returns when it has ended.
 
@@ -214,31 +216,14 @@ def _pause(goes_on: Callable[[], bool]) -> bool:
 
 def _in_process(search: Search, goes_on: Callable[[], bool]) -> tuple[int | None, str]:
     """Exit code (None: ended by ``goes_on``) and the last line that it said."""
-    command = [sys.executable, "-m", "keyassay.audit.fleet_search"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(  # noqa: S603  our own module
-        command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT
-    ) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        said: list[bytes] = []
-        reader = threading.Thread(target=lambda: said.extend(child.stdout or ()), daemon=True)
-        reader.start()
-        try:
-            with suppress(BrokenPipeError):
-                child.stdin.write(search.as_line().encode() + b"\n")
-                child.stdin.flush()
-            while child.poll() is None:
-                with suppress(subprocess.TimeoutExpired):
-                    child.wait(0.1)
-                if not goes_on():
-                    child.kill()
-                    return None, ""
-        except BaseException:
-            child.kill()
-            raise
-        reader.join()
-        return child.returncode, said[-1].decode(errors="replace").strip() if said else ""
+    child = Child("keyassay.audit.fleet_search", search.as_line())
+    try:
+        while (code := child.wait(0.1)) is None:
+            if not goes_on():
+                return None, ""
+    finally:
+        child.end()
+    return code, child.said
 
 
 # In the process of its own
@@ -406,16 +391,9 @@ def _repeated_keys(pool: Pool) -> Findings:
     }
 
 
-def _end_with_parent() -> None:
-    while os.read(0, 4_096):  # no buffered stream, whose lock would be held when the interpreter ends
-        pass
-    os._exit(4)
-
-
 def main() -> int:
     """Do what the first line of standard input says."""
-    search = Search.from_line(sys.stdin.buffer.readline().decode())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    search = Search.from_line(first_line())
     database = Database(search.database)
     try:
         compare(database, search)

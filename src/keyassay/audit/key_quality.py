@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Subquery, Table, and_, func, not_, select
 
-from keyassay.audit import fleet_search, fleet_verdicts, verdicts
+from keyassay.audit import deep_search, fleet_search, fleet_verdicts, verdicts
+from keyassay.audit.deep_search import DeepSearch
 from keyassay.audit.examining import Audit, AuditSettings, Batch, Certificates, Found, page_query
 from keyassay.audit.fleet_pool import SERVER, SearchError
 from keyassay.audit.fleet_search import Search
@@ -116,7 +117,31 @@ class KeyQuality(Certificates):
                     trouble.append("the keys could not be compared with other accounts': see the server's log")
                 else:
                     trouble.append(f"the keys could not be compared with each other: {error}")
+        with self.audit.database.read() as connection:
+            left_out = fleet_search.remarks(connection, self.audit.account_id) if searches_of(self.audit) else []
+        self.remark = "; ".join(left_out)
+        if self.audit.settings.profile >= Profile.DEEP and goes_on():
+            trouble += self._deep_steps(goes_on)
         return "; ".join(trouble)
+
+    def _deep_steps(self, goes_on: Callable[[], bool]) -> list[str]:
+        audit, settings = self.audit, self.audit.settings
+        search = DeepSearch(
+            audit.database.url,
+            audit.account_id,
+            self.table.name,
+            settings.budget,
+            settings.fleet_memory,
+            settings.deep_processes,
+        )
+        try:
+            if deep_search.run(audit.database, search, goes_on, self.tell):
+                with audit.database.read() as connection:
+                    said = deep_search.remark(connection, search)
+                self.remark = "; ".join(one for one in (said, self.remark) if one)
+        except SearchError as error:
+            return [f"deep steps: {error}"]
+        return []
 
     def total(self, connection: Connection) -> int:
         self._expected = super().total(connection)
@@ -151,6 +176,8 @@ class KeyQuality(Certificates):
         if self._any_compared(connection):
             across = self.audit.settings.fleet_across_accounts
             settled = and_(settled, not_(fleet_verdicts.is_found(self.audit.account_id, digest, across=across)))
+        if self._engine.profile >= Profile.DEEP:
+            settled = and_(settled, not_(deep_search.is_told(digest)))
         query = page_query(self.table, self.audit.account_id, self.statuses, after, digest, not_(settled).label("left"))
         return query.limit(self._span).subquery()
 
@@ -161,6 +188,14 @@ class KeyQuality(Certificates):
         fresh, unsure = self._fresh(connection, digests, known)
         of_key = {digest: one.findings for digest, one in known.items()}
         of_key.update(fresh)
+        incomplete: set[bytes] = set()
+        if self._engine.profile >= Profile.DEEP:
+            for digest, (deeper, failed) in deep_search.read(connection, digests.values()).items():
+                # it says more than what the same check found before
+                checks_of = {one.check for one in deeper}
+                of_key[digest] = (*(one for one in of_key[digest] if one.check not in checks_of), *deeper)
+                if failed:
+                    incomplete.add(digest)
         of_fleet: dict[bytes, list[PublicFinding]] = {}
         if self._any_compared(connection):
             across = self.audit.settings.fleet_across_accounts
@@ -177,7 +212,7 @@ class KeyQuality(Certificates):
             found,
             after,
             (lambda transaction: verdicts.store(transaction, catalogue, kept)) if kept else None,
-            sum(digest in unsure for digest in digests.values()),
+            sum(digest in unsure or digest in incomplete for digest in digests.values()),
         )
 
     def _any_compared(self, connection: Connection) -> bool:

@@ -188,12 +188,13 @@ class AuditWorker:
             total = examiner.total(connection)
         if position.after is None:
             points.begin(check, total)
+            examiner.tell = partial(points.tell, check)
             trouble = examiner.prepare(self._goes_on(points))
             if examiner.for_operator:
                 self._log.error("audit check", check=check.name, task=points.task["id"], problem=examiner.for_operator)
             if self.stop.is_set():
                 return False
-            following = Position("", trouble=trouble)
+            following = Position("", trouble=trouble, remark=examiner.remark)
             points.begin(check, total, following)
         while following is not None:
             if self.stop.is_set():

@@ -17,14 +17,14 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from multiprocessing import active_children, get_context
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keyassay.bulk.deep import EarlierSteps, examine_deeply, steps_of
 from keyassay.bulk.fleet import Spool
-from keyassay.bulk.journal import Journal, spent
+from keyassay.bulk.journal import spent
 from keyassay.bulk.results import DeepSummary, Outcome, Settings, StepCount, StepReport
 from keyassay.certificates.fleet import NotRun
 from keyassay.certificates.public_key import PublicKey, RsaPublicKey
@@ -43,6 +43,26 @@ _LAST_SHARE = 0.1
 _LAST_PASSES = 3
 #: seconds that steps get to notice that the run is being broken off
 _GRACE = 5.0
+
+
+class Notebook(Protocol):
+    """Where a run reads and writes how far deep steps have come on each key: a ``Journal``, or a database.
+
+    Attributes:
+        damaged: notes that could not be read.
+    """
+
+    damaged: int
+
+    def earlier(self, key: bytes) -> EarlierSteps:
+        """What earlier runs have done on a key (the first 16 bytes of its digest), asked just before its turn."""
+
+    def note(self, key: bytes, earlier: EarlierSteps, reports: Iterable[StepReport]) -> None:
+        """Write down what this run has done on a key, when its turn is over.
+
+        Raises:
+            OSError: it cannot.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +130,7 @@ class DeepRun:
         context: Context,
         settings: Settings,
         jobs: int,
-        journal: Journal | None,
+        journal: Notebook | None,
         progress: Callable[[str, float], None],
         summary: DeepSummary,
     ) -> None:

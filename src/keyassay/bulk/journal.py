@@ -153,20 +153,7 @@ class Journal:
         Raises:
             OSError: as the system says.
         """
-        kept: dict[tuple[str, str], Earlier] = dict(earlier)
-        for report in reports:
-            name = (report.check, report.step)
-            before = earlier.get(name)
-            spent = report.seconds + (before.seconds if before else 0.0)
-            if report.outcome is Outcome.DONE:
-                kept[name] = Earlier(True, report.units, spent, report.detail)
-            elif report.outcome is Outcome.PARTLY:
-                kept[name] = Earlier(False, report.units, spent, report.detail)
-            elif report.outcome is Outcome.FOUND and report.units > 1:
-                # It has to be found again: one unit back, and as much time as it had.
-                kept[name] = Earlier(False, report.units - 1, 0.0, "")
-            elif report.outcome in (Outcome.FOUND, Outcome.FAILED):
-                kept.pop(name, None)
+        kept = together(earlier, reports)
         if kept == earlier:
             return
         rows = [
@@ -202,6 +189,25 @@ class Journal:
         with suppress(OSError):
             os.fsync(self._file.fileno())
         self._file.close()
+
+
+def together(earlier: EarlierSteps, reports: Iterable[StepReport]) -> dict[tuple[str, str], Earlier]:
+    """How far the steps have come on a key after one more run: what a later one may rely on."""
+    kept: dict[tuple[str, str], Earlier] = dict(earlier)
+    for report in reports:
+        name = (report.check, report.step)
+        before = earlier.get(name)
+        spent = report.seconds + (before.seconds if before else 0.0)
+        if report.outcome is Outcome.DONE:
+            kept[name] = Earlier(True, report.units, spent, report.detail)
+        elif report.outcome is Outcome.PARTLY:
+            kept[name] = Earlier(False, report.units, spent, report.detail)
+        elif report.outcome is Outcome.FOUND and report.units > 1:
+            # It has to be found again: one unit back, and as much time as it had.
+            kept[name] = Earlier(False, report.units - 1, 0.0, "")
+        elif report.outcome in (Outcome.FOUND, Outcome.FAILED):
+            kept.pop(name, None)
+    return kept
 
 
 def _line(record: list[Any]) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from keyassay.cli.parameters import Duration
 from keyassay.errors import KeyassayError
 
 MISSING = "the server's libraries are not installed"
@@ -47,8 +48,14 @@ def worker_options(function: Command) -> Command:
             help="What happens to a certificate whose key is broken: nothing, a finding at once, or no registration.",
         ),
         click.option(
-            "--audit-profile", type=click.Choice(["aws", "fast", "standard"]), default="standard", show_default=True,
-            help="Checks that audits of keys do; aws is AWS's two, and no comparing of keys.",
+            "--audit-profile", type=click.Choice(["aws", "fast", "standard", "deep"]), default="standard",
+            show_default=True,
+            help="Checks that audits of keys do; aws is AWS's two, and no comparing of keys; deep has a budget a key.",
+        ),
+        click.option(
+            "--audit-budget", type=Duration(), metavar="TIME", envvar="KEYASSAY_AUDIT_BUDGET", show_envvar=True,
+            help="Audit profile deep: CPU time for each different key that nothing else breaks: 5s, 60s, 10m.  "
+            "[default: 5s]",
         ),
         click.option(
             "--audit-level", type=click.Choice(["broken", "weak", "notice"]), default="broken", show_default=True,

@@ -14,7 +14,7 @@ from keyassay.lists.lookup import data_folder
 DEFAULT_LISTEN = "127.0.0.1:8443"
 DEFAULT_REGION = "us-east-1"
 SCREENING = ("off", "report", "refuse")
-AUDIT_PROFILES = ("aws", "fast", "standard")
+AUDIT_PROFILES = ("aws", "fast", "standard", "deep")
 AUDIT_LEVELS = ("broken", "weak", "notice")
 
 
@@ -68,7 +68,8 @@ class Settings:
         screening: what happens to broken keys at registration: off, report, refuse.
         activate_broken: devices that registered themselves may be activated though their keys are broken.
         workers: threads that do audits; with 0 a server does no work of its own (``keyassay worker`` does).
-        audit_profile: how much work a key is worth in audits: aws, fast, standard.
+        audit_profile: how much work a key is worth in audits: aws, fast, standard, deep.
+        audit_budget: CPU seconds that profile deep spends on each different key; 0 for the default.
         audit_level: the mildest weakness that makes a certificate noncompliant: broken, weak, notice.
         audit_hour: when scheduled audits run, UTC.
         fleet_store: folder for the keys that were compared with each other; None for ``fleet`` beside the SQLite file.
@@ -102,6 +103,7 @@ class Settings:
     activate_broken: bool = False
     workers: int = 1
     audit_profile: str = "standard"
+    audit_budget: float = 0.0
     audit_level: str = "broken"
     audit_hour: int = 2
     fleet_store: Path | None = None
@@ -142,6 +144,8 @@ class Settings:
             raise KeyassayError(f"screening is one of {', '.join(SCREENING)}")
         if self.audit_profile not in AUDIT_PROFILES:
             raise KeyassayError(f"the profile of audits is one of {', '.join(AUDIT_PROFILES)}")
+        if self.audit_budget < 0 or (self.audit_budget and self.audit_profile != "deep"):
+            raise KeyassayError("a budget for audits is for profile deep", "add --audit-profile deep")
         if self.audit_level not in AUDIT_LEVELS:
             raise KeyassayError(f"the level of audits is one of {', '.join(AUDIT_LEVELS)}")
         for host in self.crl_hosts:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from keyassay.audit.examining import AuditSettings
 from keyassay.audit.worker import AuditWorker
+from keyassay.bulk.results import DEFAULT_BUDGET
 from keyassay.errors import KeyassayError
 from keyassay.findings import Classification, Profile
 from keyassay.mitigation.destinations import Destinations
@@ -46,6 +47,7 @@ def workers_of(settings: Settings, registry: Registry, log: Any) -> list[Worker]
     audits = AuditSettings(
         profile=Profile[settings.audit_profile.upper()],
         level=Classification(settings.audit_level),
+        budget=settings.audit_budget or DEFAULT_BUDGET,
         fleet_store=settings.fleet_folder,
         fleet_across_accounts=settings.fleet_across_accounts,
         follow=0.0 if settings.screening == "off" or settings.audit_profile == "aws" else FOLLOW,

@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -483,6 +484,21 @@ fleet_verdicts = Table(
     Column("check_id", String(64), primary_key=True),
     Column("version", Integer, nullable=False),
     Column("finding", JSON, nullable=False),
+    Column("stored_at", BigInteger, nullable=False),
+)
+
+#: profile deep: how far the steps of all checks have come on a key, whoever has it, under a budget of CPU seconds;
+#: ``steps`` are [check, version, step, done, units, seconds, detail] each; ``complete`` if no budget would go further
+deep_verdicts = Table(
+    "deep_verdicts",
+    METADATA,
+    Column("spki_digest", LargeBinary(32), primary_key=True),
+    Column("catalogue", String(64), nullable=False),
+    Column("budget", Float, nullable=False),
+    Column("complete", Boolean, nullable=False),
+    Column("failed", Boolean, nullable=False),
+    Column("steps", JSON, nullable=False),
+    Column("findings", JSON(none_as_null=True)),
     Column("stored_at", BigInteger, nullable=False),
 )
 
