@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy.event import listens_for
 
 from connecting import AWAY, HOME, THIRD, event, now, refused, session, tell
 from keyassay.registry import connections, principals, things
@@ -48,6 +49,28 @@ def test_a_client_id_has_one_session_at_a_gate(registry: Registry, rows: Any) ->
     tell(registry, *told)
     tell(registry, event(ONE, at=at + 10_000, source=THIRD))  # told late: its place was taken long ago
     assert [row["ended_at"] for row in intervals(rows, gate="one")] == [at + 20_000, at + 30_000, at + 30_000, None]
+
+
+def test_sessions_that_an_event_may_end_are_found_by_index_however_many_there_were(registry: Registry) -> None:
+    if not registry.database.is_sqlite:
+        return  # PostgreSQL chooses by what it has counted, which says nothing about a few rows
+    asked: list[tuple[str, Any]] = []
+
+    @listens_for(registry.database.engine, "before_cursor_execute")
+    def note(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        if "FROM connections" in statement:
+            asked.append((statement, values))
+
+    tell(
+        registry, *(event(f"{one:064x}", f"pump-{one}", f"192.0.2.1:{2_000 + one}") for one in range(connections.CHUNK))
+    )
+    assert len(asked) > 2
+    with registry.database.read() as connection:
+        for statement, values in asked[:]:
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all():
+                narrow = any(f" AND {column}=?" in row.detail for column in ("id", "client_id", "certificate_id"))
+                assert narrow or "SEARCH" not in row.detail, row.detail
+                assert "SCAN" not in row.detail
 
 
 def test_the_list_of_live_sessions_ends_and_begins_intervals(registry: Registry, rows: Any) -> None:

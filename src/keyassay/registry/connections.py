@@ -134,11 +134,12 @@ def _open(
     of_sockets = is_open & _N.certificate_id.in_(certificates) & _N.source.in_(sources)
     rows: dict[str, dict[str, Any]] = {}
     for condition in (of_clients, of_sockets):
-        query = select(schema.connections).where(condition).order_by(_N.started_at)
-        found = transaction.execute(query).mappings()
+        found = transaction.execute(select(schema.connections).where(condition)).mappings()
         rows |= {row["id"]: dict(row) for row in found if row["gate"] == gate}  # in SQL it would ask the wrong index
-    clients = {row["client_id"]: row for row in rows.values() if row["client_id"]}
-    return clients, {(row["certificate_id"], row["source"]): row for row in rows.values()}
+    # sorted here: asked for an order, SQLite goes through all intervals of the account in that order
+    ordered = sorted(rows.values(), key=lambda row: row["started_at"])
+    clients = {row["client_id"]: row for row in ordered if row["client_id"]}
+    return clients, {(row["certificate_id"], row["source"]): row for row in ordered}
 
 
 def _row(transaction: Transaction, gate: str, event: Event, interval_id: str) -> dict[str, Any]:
