@@ -104,6 +104,27 @@ def large_maps(gate: LiveGate, number: int) -> dict[str, float]:
     return {"MB": after, "filled s": filled, "start s": started, "block ms": one_more * 1000}
 
 
+def blocked_ones(gate: LiveGate, number: int) -> dict[str, float]:
+    """What a number of certificates that are not ACTIVE costs, and to forget a thousand that were deleted."""
+    maps = gate.agent.maps
+    ids = [f"{one:064x}" for one in range(number)]
+    maps.replace_all({}, set(ids), set())
+    begun = time.perf_counter()
+    maps.block([f"{number:064x}"])
+    one_more = time.perf_counter() - begun
+    begun = time.perf_counter()
+    maps.admit({f"{number:064x}": Rights("A:back")})
+    lifted = time.perf_counter() - begun
+    maps.block(ids[:1_000], gone=ids[:1_000])
+    begun = time.perf_counter()
+    maps.compact(now=True)
+    forgotten = time.perf_counter() - begun
+    gate.processes.stop()
+    gate.processes.start()
+    after = memory(gate.processes.pid("haproxy"))
+    return {"MB": after, "block ms": one_more * 1000, "lift ms": lifted * 1000, "forget 1,000 s": forgotten}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--revocations", type=int, default=50)
@@ -124,6 +145,8 @@ def main() -> None:
                 f"{given.certificates} certificates: "
                 + ", ".join(f"{what} {value:.2f}" for what, value in found.items())
             )
+            found = blocked_ones(gate, given.certificates)
+            print(f"{given.certificates} blocked: " + ", ".join(f"{what} {value:.2f}" for what, value in found.items()))
 
 
 if __name__ == "__main__":

@@ -88,9 +88,16 @@ class Broker:
         )
         self.client.on_subscribe = lambda *_: listening.set()
         self.client.on_connect = lambda one, *_: one.subscribe("$aws/things/#", 1)
-        self.client.connect(str(self.socket))
+        until(self._reached)
         self.client.loop_start()
         assert listening.wait(10)
+
+    def _reached(self) -> bool:
+        """Connect; the socket is there a moment before anybody listens."""
+        try:
+            return self.client.connect(str(self.socket)) == mqtt.MQTT_ERR_SUCCESS
+        except ConnectionRefusedError:
+            return False
 
     def stop(self) -> None:
         self.client.disconnect()

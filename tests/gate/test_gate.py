@@ -16,6 +16,7 @@ from cryptography import x509
 
 from fleet_keys import authority, ec_key
 from keyassay.gate.agent import Agent
+from keyassay.gate.maps import COMPACT_AT
 from keyassay.gate.runtime import HaproxyError
 from keyassay.gate.source import DatabaseSource
 from keyassay.registry import certificates, policies, principals, things
@@ -318,6 +319,54 @@ def test_deactivated_certificates_come_back_and_deleted_ones_do_not(registry: An
         certificates.remove(registry, A, device.id, force=True)
         gate.settle()
         assert not gate.connect(device, "pump-1").accepted.is_set()
+
+
+@SQLITE
+def test_what_is_deleted_leaves_the_list_of_blocked_ones(registry: Any) -> None:
+    with running_gate(registry) as gate:
+        maps, file = gate.agent.maps, gate.agent.maps._settings.map("blocked")
+        deleted, inactive, back = (gate.device(f"pump-{number}") for number in range(3))
+        for device in (deleted, inactive, back):
+            gate.revoke(device, "INACTIVE")
+        for number, device in ((0, deleted), (2, back)):
+            principals.detach(registry, A, f"pump-{number}", device.arn)
+            certificates.remove(registry, A, device.id, force=True)
+        gate.settle()
+        assert maps.counts["blocked"] == 3
+        certificates.register_without_authority(
+            registry, A, back.signed.pem, status="INACTIVE"
+        )  # it is somebody's again
+        gate.settle()
+        gate.stop_agent()
+        assert maps.compact(now=True)
+        assert maps.counts["blocked"] == 2
+        maps.block([deleted.id], gone={deleted.id})
+        gate.agent.runtime.add(maps._settings.map("active"), [(deleted.id, "A:pump-0")])  # as after a failed command
+        assert maps.compact(now=True)
+        assert maps.repair()
+        assert maps.counts["blocked"] == 3
+        assert not gate.connect(deleted, "pump-0").accepted.is_set()
+        assert maps.compact(now=True)
+        assert maps.counts["blocked"] == 2
+        assert {line[:64] for line in file.read_text().splitlines()} == {inactive.id, back.id}
+        assert maps.counted()
+        assert not maps.repair()
+        for number, device in enumerate((deleted, inactive, back)):
+            assert not gate.connect(device, f"pump-{number}").accepted.is_set()
+        assert not maps.compact(now=True)
+
+
+@SQLITE
+def test_many_deleted_certificates_are_forgotten_at_once(registry: Any) -> None:
+    with running_gate(registry) as gate:
+        maps = gate.agent.maps
+        many = [f"{number:064x}" for number in range(COMPACT_AT)]
+        maps.block(many[1:], gone=many[1:])
+        assert not maps.compact(), "few, and not long ago"
+        maps.block(many[:1], gone=many[:1])
+        until(lambda: maps.compact() or not maps.counts["blocked"])
+        assert maps.counts["blocked"] == 0
+        assert maps.counted()
 
 
 @SQLITE

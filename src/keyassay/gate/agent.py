@@ -158,7 +158,8 @@ class Agent:
         Returns:
             Whether certificates were blocked.
         """
-        blocked = self.maps.block(one["certificateId"] for one in answer["entries"] if one["state"] != "ACTIVE")
+        refused = {one["certificateId"]: one["state"] for one in answer["entries"] if one["state"] != "ACTIVE"}
+        blocked = self.maps.block(refused, gone={one for one, state in refused.items() if state == "GONE"})
         if blocked:
             self._close("revoked")
         reserved = self.maps.name_things(answer["things"]["added"])

@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,8 @@ from keyassay.errors import KeyassayError
 from keyassay.gate.rendering import LONGEST_CLIENT_ID, MAPS, GateSettings
 from keyassay.gate.runtime import Runtime
 
-#: blocked certificates that may stay in the other maps before those are rewritten without them
+#: blocked certificates that may stay in the other maps before those are rewritten without them, and deleted ones that
+#: may stay in blocked.map
 COMPACT_AT = 1_000
 #: seconds after which they are rewritten even for a single one
 COMPACT_AFTER = 600.0
@@ -175,6 +176,8 @@ class Maps:
         self._compacted = time.monotonic()
         #: blocked certificates that still have rights in the maps
         self._leftover: set[str] = set()
+        #: blocked certificates that the account does not have any more; those of an earlier process stay blocked
+        self._gone: set[str] = set()
         self.damaged = False
         self._load()
 
@@ -278,8 +281,12 @@ class Maps:
 
     # changes
 
-    def block(self, certificate_ids: Iterable[str]) -> set[str]:
+    def block(self, certificate_ids: Iterable[str], *, gone: Collection[str] = ()) -> set[str]:
         """Let certificates in no more: blocked.map, file and HAProxy.
+
+        Args:
+            certificate_ids: which.
+            gone: those of them that the account does not have (any more); ``compact`` forgets them.
 
         Returns:
             Those that were not blocked before.
@@ -289,7 +296,9 @@ class Maps:
             OSError: the file cannot be written.
         """
         with self._lock:
-            new = {one for one in certificate_ids if _ID.fullmatch(one)} - self._blocked
+            all_of_them = {one for one in certificate_ids if _ID.fullmatch(one)}
+            self._gone = (self._gone - all_of_them) | (all_of_them & set(gone))
+            new = all_of_them - self._blocked
             if not new:
                 return new
             lines = dict.fromkeys(sorted(new), "B")
@@ -320,6 +329,7 @@ class Maps:
             )
             unblocked = rights.keys() & self._blocked
             self._rights |= rights
+            self._gone -= rights.keys()
             changes: dict[str, tuple[dict[str, str], set[str]]] = {}
             for place, name in enumerate(_SETS, 1):
                 added = {
@@ -381,7 +391,7 @@ class Maps:
         with self._lock:
             self._rights, self._blocked = dict(rights), set(blocked)
             self._things = {encoded(name) for name in things if usable(name)}
-            self._leftover = set()
+            self._leftover, self._gone = set(), set()
             # blocks and reserved names first: in between, less is let in, never more
             for name in ("blocked", "things", "active", *_SETS):
                 self._write(name)
@@ -394,12 +404,15 @@ class Maps:
     def compact(self, *, now: bool = False) -> bool:
         """Take blocked certificates out of the other maps, when there are many or it was long ago.
 
+        Those that are gone leave blocked.map, too, afterwards: then nothing lets them in.
+
         Returns:
             Whether something was done.
         """
         with self._lock:
-            due = len(self._leftover) >= COMPACT_AT or time.monotonic() - self._compacted > COMPACT_AFTER
-            if not self._leftover or not (due or now):
+            many = max(len(self._leftover), len(self._gone)) >= COMPACT_AT
+            due = many or time.monotonic() - self._compacted > COMPACT_AFTER
+            if not (self._leftover or self._gone) or not (due or now):
                 return False
             gone = {one: self._rights.pop(one) for one in self._leftover}
             for place, name in enumerate(("active", *_SETS)):
@@ -412,13 +425,27 @@ class Maps:
                     self._write(name)
                     self._tell(name, {}, {}, keys)
             self._leftover = set()
+            self._forget_gone()
             self._compacted = time.monotonic()
             return True
+
+    def _forget_gone(self) -> None:
+        """Shorten blocked.map by what is gone, but not by what HAProxy still lets in, since a command had failed."""
+        gone = (self._gone & self._blocked) - self._rights.keys()
+        if gone and not gone.isdisjoint(self._runtime.map_entries(self._settings.map("active"))):
+            return  # the next repair takes it out of there
+        self._gone = set()
+        if gone:
+            self._blocked -= gone
+            self._write("blocked")
+            self._tell("blocked", {}, {}, gone)
+            self._after_step("forgotten in HAProxy")
 
     def _tell(self, name: str, added: dict[str, str], changed: dict[str, str], gone: set[str]) -> None:
         """Bring HAProxy's map to what the file has, knowing the difference."""
         file = self._settings.map(name)
-        if (len(changed) + len(gone)) * max(len(self._rights), 1_000) > _WALK_LIMIT:
+        size = len(self._blocked) + len(gone) if name == "blocked" else len(self._rights)
+        if (len(changed) + len(gone)) * max(size, 1_000) > _WALK_LIMIT:
             self._runtime.replace(file, self._lines(name).items())
             return
         for key in gone:

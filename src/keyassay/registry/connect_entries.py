@@ -151,11 +151,11 @@ def compiled(holder: Holder, status: str) -> Entry:
     }
 
 
-def blocked(certificate_id: str, problems: Iterable[str] = ()) -> Entry:
-    """The entry of a certificate that may not connect."""
+def blocked(certificate_id: str, problems: Iterable[str] = (), *, gone: bool = False) -> Entry:
+    """The entry of a certificate that may not connect; ``gone``: the account has no such certificate (any more)."""
     return {
         "certificateId": certificate_id,
-        "state": "BLOCKED",
+        "state": "GONE" if gone else "BLOCKED",
         "things": [],
         "exact": [],
         "prefixes": [],

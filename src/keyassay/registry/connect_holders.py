@@ -30,7 +30,7 @@ _V = schema.policy_versions.c
 
 
 def entries(registry: Registry, connection: Connection, account_id: str, certificate_ids: Iterable[str]) -> list[Entry]:
-    """The present entries of certificates, in the order given; those that the account does not have are BLOCKED."""
+    """The present entries of certificates, in the order given; those that the account does not have are GONE."""
     wanted = list(dict.fromkeys(certificate_ids))
     found: dict[str, Entry] = {}
     for ids in rows_in_chunks(wanted, 1000):
@@ -40,7 +40,8 @@ def entries(registry: Registry, connection: Connection, account_id: str, certifi
             found[holder.certificate_id] = compiled(holder, "ACTIVE")
         for one in ids:
             if one not in found:
-                found[one] = blocked(one, [f"the certificate is {statuses.get(one, 'not in the account')}"])
+                said = f"the certificate is {statuses.get(one, 'not in the account')}"
+                found[one] = blocked(one, [said], gone=one not in statuses)
     return [found[one] for one in wanted]
 
 
