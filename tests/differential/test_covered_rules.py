@@ -240,6 +240,19 @@ def light(ones: int) -> Callable[[Random], Made]:
     return lambda random: keys(one(random) * one(random))
 
 
+def light_above(ones: int) -> Callable[[Random], Made]:
+    """Both primes of 1024 bits have so many ones in their upper 768, the others are random."""
+
+    def one(random: Random) -> int:
+        while True:
+            places = random.sample(range(256, 1023), ones - 1)
+            number = 1 << 1023 | sum(1 << place for place in places) | random.getrandbits(256) | 1
+            if gmpy2.is_prime(number):
+                return number
+
+    return lambda random: keys(one(random) * one(random))
+
+
 def unseeded(random: Random) -> Made:
     """Two primes of one stream, with and without forced bits: 512, 1024, 2048 bits."""
     made = []
@@ -477,6 +490,7 @@ RULES: dict[str, list[Rule]] = {
         Rule("CheckPollardpm1", "rsa-smooth-prime", DEEP, smooth, hardly_smooth, slow=True),
         Rule("CheckLowHammingWeight", "rsa-patterned-primes", STANDARD, light(24), light(200)),
         Rule("CheckLowHammingWeight", "rsa-patterned-primes", DEEP, light(64), slow=True),
+        Rule("CheckLowHammingWeight", "rsa-patterned-primes", DEEP, light_above(48), slow=True),
         Rule("CheckUnseededRand", "rsa-unseeded-prng", FAST, unseeded),
         Rule("CheckUnseededRand", "rsa-unseeded-prng", DEEP, half_unseeded, late_output),
         Rule("CheckSmallUpperDifferences", "rsa-close-primes", STANDARD, at_distance(256, 100), at_distance(345, 100)),

@@ -40,6 +40,7 @@ ELSEWHERE = {
     "fleet-signature-nonce": "test_uneven_nonces.py",
 }
 RUN = "rsa-patterned-primes: one prime of 1024 bits is a run of ones over 240 random bits"
+LIGHT = "rsa-patterned-primes: 24 ones of 384 bits over 128 random ones"
 NOT_ON_CURVES = (
     "fleet-signature-nonce: DSA: four nonces of 128 bits",
     "fleet-signature-nonce: Ed25519: four nonces of 128 bits",
@@ -107,6 +108,11 @@ def test_a_modulus_that_is_a_prime_is_one() -> None:
 def test_a_run_of_ones_is_one() -> None:
     _, p, q = factors(named(RUN))
     assert any(set(format(one, "b")[:-240]) == {"1"} for one in (p, q))
+
+
+def test_light_upper_bits_are_light() -> None:
+    _, p, q = factors(named(LIGHT))
+    assert (p >> 128).bit_count() == (q >> 128).bit_count() == 24
 
 
 @pytest.mark.parametrize("case", [case for case in cases_of("rsa-roca") if case.verdict == "weak"], ids=str)
@@ -351,4 +357,4 @@ def test_no_vector_of_profile_deep_is_without_a_second_opinion() -> None:
         assert f'cases_of("{check_id}")' in Path(__file__).with_name(name).read_text()
     assert set(OUTSIDE) == {case.name for case in deep("ec-invalid-point")}
     left = [case for case in deep("rsa-patterned-primes") if not re.search("free bits|ones of 512", case.name)]
-    assert [str(case) for case in left] == [RUN]
+    assert [str(case) for case in left] == [RUN, LIGHT]

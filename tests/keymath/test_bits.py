@@ -120,6 +120,31 @@ def sound_moduli(count: int, size: int) -> np.ndarray:
     return matrix_of(numbers, size)
 
 
+def light_above(random: Random, size: int, free: int, ones: int) -> int:
+    """A prime with so many ones above its free low bits."""
+    while True:
+        places = random.sample(range(free, size - 1), ones - 1)
+        found = 1 << (size - 1) | sum(1 << place for place in places) | random.getrandbits(free) | 1
+        if gmpy2.is_prime(found):
+            return found
+
+
+def test_light_beginnings_are_found_and_sound_ones_given_up() -> None:
+    random = Random(64)
+    found = 0
+    for _ in range(6):
+        p, q = (light_above(random, 512, 200, 20) for _ in "pq")
+        tops = bits.lightest_tops(p * q, 307, 200)
+        assert all(one * other << 410 <= p * q for one, other in tops)
+        found += {p >> 205, q >> 205} in [set(pair) for pair in tops]
+    assert found >= 4
+    for _ in range(20):
+        p, q = (int(gmpy2.next_prime(random.getrandbits(512) | 3 << 510)) for _ in "pq")
+        done: list[int] = []
+        assert bits.lightest_tops(p * q, 307, 100, done.append) == []
+        assert max(done) == 128
+
+
 @pytest.mark.parametrize("size", [1024, 2048])
 def test_sound_moduli_pass_the_limits_of_shared_zeros_as_rarely_as_stated(size: int) -> None:
     """At 2^-6 a width: a limit that were no bound would show among 12,000 moduli."""

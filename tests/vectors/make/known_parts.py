@@ -71,6 +71,15 @@ def sparse(size: int, ones: int) -> int:
             return found
 
 
+def light_above(drawn: Random, size: int, free: int, ones: int) -> int:
+    """A prime with so many ones above its low bits, which are random."""
+    while True:
+        places = drawn.sample(range(free, size - 1), ones - 1)
+        found = 1 << (size - 1) | sum(1 << place for place in places) | drawn.getrandbits(free) | 1
+        if gmpy2.is_prime(found):
+            return found
+
+
 def not_light(size: int, ones: int, states: int, too_few: int) -> tuple[int, int]:
     """Sparse primes whose product does not look so, and which fall to so many states but not to fewer."""
     while True:
@@ -110,6 +119,10 @@ def patterned_primes() -> None:
             prime(512),
         )
     )
+    drawn = Random(768)  # the other files draw from RANDOM after this one
+    pairs = [[light_above(drawn, 512, 128, ones) for _ in "pq"] for ones in (24, 120)]
+    cases.append(pair("24 ones of 384 bits over 128 random ones", "weak", *pairs[0], **deep))
+    cases.append(pair("120 ones of 384 bits over 128 random ones: too many", "near-miss", *pairs[1]))
     path = FOLDER / "rsa-patterned-primes.toml"
     kept = path.read_text().split(MARK)[0].rstrip("\n") + "\n\n"
     path.write_text(kept + MARK + "\n" + "\n".join(cases))
