@@ -222,6 +222,26 @@ def test_all_keys_are_compared_again_only_when_there_are_others(
     assert fleet_search.is_needed(registry.database, replace(search, profile=Profile.DEEP))
 
 
+def test_all_keys_of_the_server_are_looked_at_once_a_day(
+    registry: Registry, rows: Any, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = case_of("fleet-related-ec-keys", "P-256: 33 apart")
+    encodings = [encoded(item, str(place)) for place, item in enumerate(case.items)]
+    right = max(case.weak)
+    server = replace(search, account_id=SERVER)
+    enter(registry, A, *(one for place, one in enumerate(encodings) if place != right))
+    fleet_search.compare(registry.database, server)
+    enter(registry, B, encodings[right])
+    fleet_search.compare(registry.database, server)
+    assert not rows.all("server_verdicts")
+    assert not fleet_search.is_needed(registry.database, server)
+    assert fleet_search.is_needed(registry.database, replace(server, profile=Profile.DEEP))
+    monkeypatch.setattr(fleet_search, "_REST", 0)
+    assert fleet_search.is_needed(registry.database, server)
+    fleet_search.compare(registry.database, server)
+    assert len(told(rows, "server_verdicts", "fleet-related-ec-keys")) == 2
+
+
 def test_what_a_check_no_longer_says_goes(registry: Registry, rows: Any, search: Search) -> None:
     case = case_of("fleet-common-prefix", "2048 bits")
     enter(registry, A, *(encoded(item, str(place)) for place, item in enumerate(case.items)))

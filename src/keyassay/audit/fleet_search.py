@@ -50,6 +50,8 @@ from keyassay.storage.database import Actor, Database
 CHECKS = (SHARED_PRIME, REPEATED_KEY)
 
 _BUSY_EXIT = 3
+#: milliseconds between two looks at all keys of the server, where nothing but keys has changed
+_REST = 20 * 3_600_000
 _C = schema.fleet_comparisons.c
 
 
@@ -88,16 +90,20 @@ class Search:
         """The checks that look at all keys anew."""
         return () if self.profile is None else whole_fleet.checks_of(self.profile)
 
-    def mark(self, certificates: str) -> str:
-        """What names the work of these checks on a set of certificates (``Pool.digest``)."""
+    @property
+    def method(self) -> str:
+        """What names the work of the checks that look at all keys: 31 hexadecimal digits."""
         assert self.profile is not None
         done = {
-            "certificates": certificates,
             "checks": catalogue_digest(self.whole_checks),
             "profile": self.profile.label,
             "budget": self.budget if self.profile >= Profile.DEEP else 0,
         }
-        return hashlib.sha256(json.dumps(done, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(done, sort_keys=True).encode()).hexdigest()[:31]
+
+    def mark(self, certificates: str) -> str:
+        """What names that work on a set of certificates (``Pool.digest``)."""
+        return f"{self.method}:{certificates[:32]}"
 
     def as_line(self) -> str:
         """For the process of its own; the database's address may hold a password, so that it is no argument."""
@@ -150,8 +156,12 @@ def _work(database: Database, search: Search, store: Store) -> _Work:
         new, certificates = look(connection, search.account_id, store)
         if not search.whole_checks:
             return _Work(new, whole=False)
-        query = select(_C.compared).where(_C.scope == search.account_id)
-        return _Work(new, whole=connection.execute(query).scalar() != search.mark(certificates))
+        row = connection.execute(select(_C.compared, _C.compared_at).where(_C.scope == search.account_id)).first()
+    if row is None or row.compared.partition(":")[0] != search.method:
+        return _Work(new, whole=True)
+    # the audits of all accounts would each begin with all keys of the server
+    rests = search.account_id == SERVER and time.time() * 1_000 - row.compared_at < _REST
+    return _Work(new, whole=row.compared != search.mark(certificates) and not rests)
 
 
 def is_needed(database: Database, search: Search) -> bool:

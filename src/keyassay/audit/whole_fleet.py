@@ -104,7 +104,7 @@ class Comparison:
         return found
 
     def _note(self, check_id: str, reason: str) -> None:
-        reason = reason.removesuffix("; raise --memory")
+        reason = reason.removesuffix("; raise --memory").replace("raise --budget", "raise --audit-budget")
         if reason.startswith(("not run", "internal error")):
             self.failed[check_id] = reason
         else:
