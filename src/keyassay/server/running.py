@@ -29,6 +29,7 @@ from keyassay.aws.signature import Secret, Verifier
 from keyassay.errors import KeyassayError
 from keyassay.registry import accounts
 from keyassay.registry.registry import Registry
+from keyassay.server.gate_counters import GateCounters
 from keyassay.server.limiting import RateLimit
 from keyassay.server.observing import Observer
 from keyassay.server.opening import first_account, open_registry
@@ -326,6 +327,7 @@ class Server:
     def run(self) -> None:
         """Answer requests until SIGTERM or SIGINT; running ones are finished first."""
         if self.settings.metrics is not None:
+            self.observer.registry.register(GateCounters(self.registry.database))
             self.observer.show(self.settings.metrics)
             where = f"http://{Address(self.settings.metrics.host, self.observer.metrics_port)}/metrics"
             self._log.info("metrics", address=where)
