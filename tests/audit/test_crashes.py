@@ -27,7 +27,7 @@ from keyassay.registry.registry import Registry
 from keyassay.storage.database import Database
 from keyassay.storage.sealing import Seal
 from sharing_devices import sharing
-from two_accounts import A
+from two_accounts import A, B
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,7 @@ EXPIRING = "DEVICE_CERTIFICATE_EXPIRING_CHECK"
 def works(url: str, folder: Path) -> None:
     """A worker in a process of its own, until it is killed."""
     registry = Registry(Database(url), Seal(b"k" * 32))
-    settings = AuditSettings(fleet_store=folder, batch=1, lease=1.0, poll=0.02)
+    settings = AuditSettings(fleet_store=folder, fleet_across_accounts=True, batch=1, lease=1.0, poll=0.02)
     AuditWorker(registry, settings, structlog.get_logger()).run(threading.Event())
 
 
@@ -48,6 +48,9 @@ def register(registry: Registry) -> None:
     shared = [sharing(1, number) for number in range(2, 6)]
     for one in (*sound, *weak, *shared):
         certificates.register_without_authority(registry, A, one.pem, status="ACTIVE")
+    here, elsewhere = sharing(10, 11), sharing(10, 12)  # no account finds them by itself
+    certificates.register_without_authority(registry, A, here.pem, status="ACTIVE")
+    certificates.register_without_authority(registry, B, elsewhere.pem, status="ACTIVE")
     identifier = {"deviceCertificateId": weak[0].id}
     suppressions.create(registry, A, DEVICE_KEYS, identifier, "token", indefinitely=True)
 
@@ -61,14 +64,14 @@ def test_killed_workers_lose_and_double_nothing(
 ) -> None:
     enable(registry)
     register(registry)
-    calm = audit(registry, DEVICE_KEYS, EXPIRING, batch=7, fleet_store=tmp_path / "calm")
+    calm = audit(registry, DEVICE_KEYS, EXPIRING, batch=7, fleet_store=tmp_path / "calm", fleet_across_accounts=True)
     expected = {name: (summary(calm, name), findings(rows, calm, name)) for name in (DEVICE_KEYS, EXPIRING)}
-    assert expected[DEVICE_KEYS][0] == ("COMPLETED_NON_COMPLIANT", 54, 23, 1)
+    assert expected[DEVICE_KEYS][0] == ("COMPLETED_NON_COMPLIANT", 55, 24, 1)
     chance = random.Random(17)
     for number in range(ROUNDS):
         with registry.database.write(A) as transaction:  # nothing is known from the rounds before
-            transaction.connection.exec_driver_sql("DELETE FROM key_verdicts")
-            transaction.connection.exec_driver_sql("DELETE FROM fleet_verdicts")
+            for table in ("key_verdicts", "fleet_verdicts", "server_verdicts", "fleet_comparisons"):
+                transaction.connection.exec_driver_sql(f"DELETE FROM {table}")
         folder = tmp_path / f"fleet {number}"
         task_id = tasks.start(registry, A, [DEVICE_KEYS, EXPIRING])
         while not is_done(registry, task_id):
