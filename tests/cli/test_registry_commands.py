@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from keyassay.audit.worker import AuditWorker
+from keyassay.findings import Classification, Profile
 from keyassay.server import working
 from keyassay.storage.database import Database
 from keyassay.storage.upgrading import upgrade
@@ -108,3 +109,35 @@ def test_a_worker_knows_how_servers_screen(keyassay, options, monkeypatch, more,
     [(screening, auditor)] = made
     assert screening == expected
     assert bool(auditor._settings.follow) == (expected != "off")
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ([], (Profile.STANDARD, Classification.BROKEN, 5.0, False)),
+        (["--audit-profile", "deep"], (Profile.DEEP, Classification.BROKEN, 5.0, False)),
+        (["--audit-profile", "deep", "--audit-budget", "2m"], (Profile.DEEP, Classification.BROKEN, 120.0, False)),
+        (
+            ["--fleet-across-accounts", "--audit-level", "notice"],
+            (Profile.STANDARD, Classification.NOTICE, 5.0, True),
+        ),
+    ],
+)
+def test_what_audits_do_is_set(keyassay, options, monkeypatch, more, expected) -> None:
+    made = []
+    original = working.workers_of
+
+    def noting(*given):
+        made.extend(one._settings for one in original(*given) if isinstance(one, AuditWorker))
+        return []
+
+    monkeypatch.setattr(working, "workers_of", noting)
+    monkeypatch.setattr(working, "work_until_told", lambda workers, log: None)
+    assert keyassay("worker", *options, *more).code == 0
+    [settings] = made
+    assert (settings.profile, settings.level, settings.budget, settings.fleet_across_accounts) == expected
+
+
+def test_a_budget_for_audits_is_for_profile_deep(keyassay, options) -> None:
+    refused = keyassay("worker", *options, "--audit-budget", "60s")
+    assert (refused.code, "--audit-profile deep" in refused.err) == (2, True)

@@ -51,12 +51,14 @@ class Child:
         self._close()
         return code
 
+    def interrupt(self) -> None:
+        """Ask it to end, and to say how far it came."""
+        self._process.send_signal(signal.SIGINT)  # nothing happens if it has ended
+
     def end(self, patience: float = 0.0) -> None:
-        """Have it end: with a SIGINT if it may say how far it came within so many seconds, else at once."""
-        if patience and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(patience)
+        """Have it end, after so many seconds in which it may do so by itself."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience)
         self._process.kill()
         self._process.wait()
         self._reader.join()

@@ -231,7 +231,10 @@ def run(database: Database, search: DeepSearch, goes_on: Callable[[], bool], tel
                 raise SearchError(running[0].child.said or f"a process of deep steps ended with code {code}")
     finally:
         for one in running:
-            one.child.end(_PATIENCE)
+            one.child.interrupt()
+        patience = time.monotonic() + _PATIENCE
+        for one in running:
+            one.child.end(max(patience - time.monotonic(), 0.0))
     tell(_progress(count, count, 0.0))
     return True
 
