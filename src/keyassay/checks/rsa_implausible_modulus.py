@@ -12,7 +12,7 @@ or in one of its halves is extreme. Forty bytes of printable text. Or the first 
 header as the xz backdoor reads it: 32-bit a and b and 64-bit c, little-endian, with a b + c modulo
 2^64 from 0 to 3.
 
-Cost: 2 us a key.
+Cost: 3 us a key.
 
 Profiles: fast does all of it.
 
