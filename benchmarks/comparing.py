@@ -3,8 +3,8 @@
     python3 dev.py bench comparing [--certificates 4000 20000]
 
 Half of the certificates have RSA keys of 2048 bits, half P-256 keys, as in `bench audit`. They are put into a SQLite
-file directly; for the comparison across accounts half of them go to a second account. CPU is user + system of this process,
-which compares by itself, without the start of a process.
+file directly; for the comparison across accounts half of them go to a second account. CPU is user + system of this
+process, which compares by itself, without the start of a process.
 """
 
 from __future__ import annotations
