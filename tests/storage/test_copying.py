@@ -18,7 +18,7 @@ A = "111111111111"
 def fill(database: Database) -> None:
     """A row in every table: whatever a column may hold."""
     values = {"String": "x", "Text": "é\u2028", "BigInteger": 2**40, "Integer": 7, "Boolean": True,
-              "LargeBinary": bytes(range(256)), "JSON": {"a": [1, None, "é"]}}  # fmt: skip
+              "LargeBinary": bytes(range(256)), "JSON": {"a": [1, None, "é"]}, "Float": 0.1}  # fmt: skip
     with database.engine.begin() as connection:
         for table in schema.METADATA.sorted_tables:
             if table is schema.server:
