@@ -15,7 +15,9 @@ import pytest
 import fleet_keys
 import weak_devices
 from auditing import DEVICE_KEYS, ROCA
+from keyassay.registry import accounts
 from live_server import client, running
+from two_accounts import SECRET, A, B
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +66,32 @@ def test_a_script_registers_audits_and_reads_findings(tmp_path: Path) -> None:
 def _sharing() -> list[tuple[int, int]]:
     keys = [fleet_keys.rsa_key(900 + number).private_numbers() for number in range(2)]
     return [(keys[0].p, keys[0].q), (keys[0].p, keys[1].q)]
+
+
+def test_two_accounts_that_share_a_prime_are_told_so_and_nothing_of_each_other(tmp_path: Path) -> None:
+    devices = {
+        actor: fleet_keys.device(f"{actor.name} device", key=weak_devices.rsa_of(*primes))
+        for actor, primes in zip((A, B), _sharing(), strict=True)
+    }
+    with running(tmp_path, fleet_across_accounts=True, audit_profile="deep", audit_budget=0.2) as server:
+        accounts.add_account(server.registry, B, B.account_id, "", B.name, SECRET)
+        for actor, device in devices.items():
+            iot = client(server, actor.name)
+            register(iot, device)
+            iot.update_account_audit_configuration(
+                roleArn=ROLE, auditCheckConfigurations={DEVICE_KEYS: {"enabled": True}}
+            )
+        for actor, other in ((A, B), (B, A)):
+            iot = client(server, actor.name)
+            task = iot.start_on_demand_audit_task(targetCheckNames=[DEVICE_KEYS])["taskId"]
+            wait(lambda iot=iot, task=task: iot.describe_audit_task(taskId=task)["taskStatus"] != "IN_PROGRESS")
+            (found,) = iot.list_audit_findings(taskId=task)["findings"]
+            assert found["reasonForNonComplianceCode"] == "CERTIFICATE_KEY_VULNERABILITY_FLEET_SHARED_PRIME"
+            assert "another account of this server" in found["reasonForNonCompliance"]
+            related = iot.list_related_resources_for_audit_finding(findingId=found["findingId"])
+            assert not related["relatedResources"]
+            told = str([found, related["relatedResources"], iot.describe_audit_task(taskId=task)["auditDetails"]])
+            assert not any(word in told for word in (other.account_id, other.name, devices[other].id))
 
 
 def start_worker(folder: Path) -> subprocess.Popen[bytes]:
