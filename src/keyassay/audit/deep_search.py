@@ -52,6 +52,8 @@ _DEATHS = 5
 _PATIENCE = 6.0
 #: seconds after which what was done is written
 _WRITE = 1.0
+#: bytes of addresses that a process gets at least: its libraries alone take hundreds of MB
+_LEAST_MEMORY = 2 << 30
 #: outcomes after which no budget would go further
 _ENDED = (Outcome.DONE, Outcome.DONE_EARLIER, Outcome.DOES_NOT_APPLY, Outcome.NOT_NEEDED, Outcome.FOUND)
 _TABLES: Mapping[str, tuple[Table, Sequence[str]]] = {
@@ -69,7 +71,7 @@ class DeepSearch:
         account_id: whose keys.
         table: "certificates" or "authorities".
         budget: CPU seconds for each different key.
-        memory: bytes that each process may take; 0 for half of the machine's.
+        memory: bytes that each process may take; 0 for its part of half of the machine's.
         processes: how many; 0 for half of the machine's cores.
         share: which of ``shares`` parts of the keys a process has.
     """
@@ -410,11 +412,12 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _bound(memory: int) -> None:
+def _bound(search: DeepSearch) -> None:
     """What takes more memory than it may raises ``MemoryError``, which is a remark on the key under way."""
     half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    memory = search.memory or max(half // search.shares, _LEAST_MEMORY)
     with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_AS, (memory or half, memory or half))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
 def main() -> int:
@@ -422,7 +425,7 @@ def main() -> int:
     search = DeepSearch.from_line(first_line())
     with suppress(OSError):
         os.nice(10)  # it takes hours: whoever asks something comes first
-    _bound(search.memory)
+    _bound(search)
     database = Database(search.database)
     try:
         work(database, search)
