@@ -8,6 +8,9 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 import fleet_keys
+from keyassay.audit.verdicts import PublicFinding
+from keyassay.checks import check
+from keyassay.findings import Classification, Confidence
 from roca_keys import roca_key
 
 
@@ -30,3 +33,22 @@ def weak_key(number: int = 0) -> rsa.RSAPrivateKey:
 def roca_device(number: int = 0, subject: str = "", **more: Any) -> fleet_keys.Signed:
     """A new certificate for that key."""
     return fleet_keys.device(subject or f"roca-{number}", key=weak_key(number), **more)
+
+
+def broken_by_deep_steps(spki_digest: bytes) -> dict[str, Any]:
+    """A row of ``deep_verdicts`` as an audit of profile deep writes it for a key that it has factored."""
+    meta = check("rsa-smooth-prime").metadata
+    finding = PublicFinding(
+        meta.id, meta.version, Classification.BROKEN, meta.severity, Confidence.PROVEN, meta.reason_code,
+        "p - 1 is smooth",
+    )  # fmt: skip
+    return {
+        "spki_digest": spki_digest,
+        "catalogue": "0" * 64,
+        "budget": 60.0,
+        "complete": False,
+        "failed": False,
+        "steps": [],
+        "findings": [finding.as_json()],
+        "stored_at": 0,
+    }

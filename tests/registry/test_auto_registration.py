@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import insert
 
 import fleet_keys
 import weak_devices
@@ -18,6 +21,7 @@ from keyassay.registry import authorities, auto_registration, certificates, tran
 from keyassay.registry.documents import write_document
 from keyassay.registry.errors import CertificateStateError
 from keyassay.registry.registry import Registry
+from keyassay.storage import schema
 from two_accounts import A, B
 
 TARGET = "arn:aws:sns:us-east-1:111111111111:alarms"
@@ -223,6 +227,19 @@ def test_a_broken_key_is_not_activated_by_way_of_inactive(registry: Registry, br
     certificates.set_status(careless, A, broken.id, "ACTIVE")
     certificates.set_status(careful, A, broken.id, "INACTIVE")
     certificates.set_status(careful, A, broken.id, "ACTIVE")  # somebody has decided about it
+
+
+def test_a_key_that_a_deep_audit_has_broken_is_not_activated(registry: Registry) -> None:
+    careful = screened(registry)
+    with_authority(careful)
+    device = fleet_keys.device("factored", CA)
+    assert outcome(careful, device) == "PENDING_ACTIVATION"
+    key = x509.load_pem_x509_certificate(device.pem.encode()).public_key()
+    digest = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    with registry.database.write(A) as transaction:
+        transaction.execute(insert(schema.deep_verdicts).values(weak_devices.broken_by_deep_steps(digest)))
+    with pytest.raises(CertificateStateError, match="p - 1 is smooth"):
+        certificates.set_status(careful, A, device.id, "ACTIVE")
 
 
 def test_certificates_that_were_active_or_that_somebody_registered_go_as_on_aws(

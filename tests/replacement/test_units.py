@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 import replacing
+import weak_devices
 from keyassay.registry import alerts, certificates, connections, memberships, policies, principals, thing_groups, things
 from keyassay.registry.registry import Registry
 from keyassay.replacement import campaigns, units
@@ -299,6 +300,20 @@ def test_a_key_at_two_places_halts_its_thing(registry: Registry, rows: Rows) -> 
         transaction.execute(past)
     work(registry, doing)
     assert unit(registry, replacement_id, "a").state is State.PLANNED
+
+
+def test_a_new_key_that_a_deep_audit_has_broken_halts_its_thing(registry: Registry, rows: Rows) -> None:
+    replacement_id = start(registry, old_device(registry, "pump-1"))
+    work(registry)
+    new = issue(registry, unit(registry, replacement_id, "pump-1"))
+    (row,) = rows.all("certificates", id=new)
+    with registry.database.write(A) as transaction:
+        transaction.execute(insert(schema.deep_verdicts).values(weak_devices.broken_by_deep_steps(row["spki_digest"])))
+    connect(registry, new, "pump-1")
+    work(registry)
+    assert unit(registry, replacement_id, "pump-1").state is State.HALTED
+    (alert,) = rows.all("alerts", kind="replacement-halted")
+    assert alert["details"]["reasonCode"] == "CERTIFICATE_KEY_VULNERABILITY_RSA_SMOOTH_PRIME"
 
 
 def test_clocks_of_gates_do_not_matter(registry: Registry) -> None:

@@ -31,9 +31,12 @@ def check_activation(transaction: Transaction, row: RowMapping | Mapping[str, An
     """
     if row["status"] not in (Status.PENDING_ACTIVATION, Status.INACTIVE):
         return
-    alone, beside = schema.key_verdicts.c, schema.fleet_verdicts.c
+    beside = schema.fleet_verdicts.c
     digest = row["spki_digest"]
-    findings = list(transaction.execute(select(alone.findings).where(alone.spki_digest == digest)).scalar() or ())
+    findings: list[dict[str, Any]] = []
+    for table in (schema.key_verdicts, schema.deep_verdicts):
+        alone = select(table.c.findings).where(table.c.spki_digest == digest)
+        findings += transaction.execute(alone).scalar() or ()
     query = select(beside.finding).where(beside.account_id == transaction.account_id, beside.spki_digest == digest)
     findings += transaction.execute(query).scalars()
     for finding in findings:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, exists, select
 
-from keyassay.audit import verdicts
+from keyassay.audit import deep_search, verdicts
 from keyassay.audit.verdicts import PublicFinding
 from keyassay.registry.admission import read_der
 from keyassay.registry.lifecycle import Status as CertificateStatus
@@ -162,7 +162,7 @@ class _Known:
 
 
 def _verdicts(connection: Connection, account_id: str, digests: Iterable[bytes]) -> Mapping[bytes, _Known]:
-    """What is known of keys by themselves and beside the other keys of the account."""
+    """What is known of keys by themselves, from deep audits too, and beside the other keys of the account."""
     columns, fleet = schema.key_verdicts.c, schema.fleet_verdicts.c
     wanted = list(digests)
     found: dict[bytes, _Known] = {}
@@ -172,6 +172,8 @@ def _verdicts(connection: Connection, account_id: str, digests: Iterable[bytes])
     )
     for row in connection.execute(query):
         beside.setdefault(bytes(row.spki_digest), []).append(PublicFinding.from_json(row.finding))
+    for digest, (deeper, _) in deep_search.read(connection, wanted).items():
+        beside.setdefault(digest, []).extend(deeper)
     alone = select(columns.spki_digest, columns.catalogue, columns.findings).where(columns.spki_digest.in_(wanted))
     for one in connection.execute(alone):
         digest = bytes(one.spki_digest)
