@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import gmpy2
@@ -113,6 +115,32 @@ def test_models_are_listed(keyassay) -> None:
     assert {row["seed_bits"] for row in rows} == {31, 32, 64}
 
 
+@contextmanager
+def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A program in a session of its own, of which nothing is left behind."""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _interrupt(process: subprocess.Popen[str], when: Callable[[], bool]) -> tuple[str, str]:
+    """Interrupt it as a terminal does once something has happened; what it said."""
+    deadline = time.monotonic() + 180
+    while not when():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    return process.communicate(timeout=120)
+
+
 @pytest.mark.slow
 def test_interrupted_and_gone_on_with(program, tmp_path: Path) -> None:
     Path("a.pem").write_bytes(weak(Origin("glibc-bytes", 300, 1, (0, 1))))
@@ -120,24 +148,15 @@ def test_interrupted_and_gone_on_with(program, tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     words = ["seeds", "search", "a.pem", "b.pem", "--model", "glibc-bytes", "--range", "0..4294967295", "--jobs", "2"]
     command = [*program, *words, "--state", str(state)]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    deadline = time.monotonic() + 60
-    while not state.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=60)
+    with _running(command) as running:
+        out, err = _interrupt(running, state.exists)
     assert running.returncode == 130
     assert "a.pem#0: glibc-bytes" in out
     assert "the same command goes on" in err
     done = json.loads(state.read_text())["done"]
     assert done > 0
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    deadline = time.monotonic() + 60
-    while json.loads(state.read_text())["done"] == done and time.monotonic() < deadline:
-        time.sleep(0.1)
-    running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=60)
+    with _running(command) as running:
+        out, err = _interrupt(running, lambda: json.loads(state.read_text())["done"] > done)
     assert "were done before" in err
     assert "a.pem#0: glibc-bytes" in out
     assert json.loads(state.read_text())["done"] > done
