@@ -119,6 +119,15 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["usual", "background"])
+def interruptions(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What children inherit: shells have interruptions ignored by what they start in the background."""
+    before = signal.signal(signal.SIGINT, request.param)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptions")
 def test_a_search_that_is_ended_says_how_far_the_key_under_way_came(
     registry: Registry, rows: Any, search: DeepSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,11 @@
 """Runs command lines in this process, and real certificates for them to read."""
 
+import logging
 import sys
 from types import SimpleNamespace
 
 import pytest
+import structlog
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -13,7 +15,17 @@ from sample_run import HOSTILE, primes
 
 
 @pytest.fixture
-def keyassay(capsys):
+def logs_as_before():
+    """A server or worker sends logs to this test's standard error, which is closed when the next test logs."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def keyassay(capsys, logs_as_before):
     """Run a command line; its exit code and what it wrote."""
 
     def call(*arguments):

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -423,6 +424,8 @@ def _bound(search: DeepSearch) -> None:
 def main() -> int:
     """Do what the first line of standard input says."""
     search = DeepSearch.from_line(first_line())
+    # shells start what runs in the background with this signal ignored, and children inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with suppress(OSError):
         os.nice(10)  # it takes hours: whoever asks something comes first
     _bound(search)
