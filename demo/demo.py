@@ -202,8 +202,7 @@ def in_a_registry(screen: Screen, devices: list[Device], lines: list[dict[str, A
         screen.say()
         screen.wrapped(
             f"{counts['nonCompliantResourcesCount']} of {several(counts['totalResourcesCount'], 'device certificate')} "
-            f"do not comply, found in {seconds:.1f} s. Compared with what the scan called broken (but for signatures "
-            "with one nonce, which audits do not compare):",
+            f"do not comply, found in {seconds:.1f} s. Compared with what the scan called broken:",
             4,
         )
         broken = {
@@ -233,8 +232,15 @@ def in_a_registry(screen: Screen, devices: list[Device], lines: list[dict[str, A
         screen.wrapped(f"INACTIVE now: {', '.join(changed)}.", 4)
         screen.wrapped(f"{several(len(things), 'thing')} in {registry.GROUP}; all others work on.", 4)
         _, left = registry.audit(api)
-        screen.wrapped(f"Audited again: {several(len(left), 'finding')}.", 4)
-        good = good and set(changed) == set(audited) == things and not left
+        authorities = sorted({filled.names[registry.certificate_of(one)] for one in left})
+        screen.wrapped(
+            f"Audited again: {several(len(registry.of_devices(left)), 'finding')} on devices. Of authorities, for "
+            f"which no action was asked: {', '.join(authorities) or 'none'}.",
+            4,
+        )
+        devices = {filled.names[registry.certificate_of(one)] for one in registry.of_devices(findings)}
+        good = good and set(changed) == devices == things and not registry.of_devices(left)
+        good = good and set(authorities) == set(audited) - devices
         if not good:
             screen.say("    NOT AS EXPECTED")
         good = out(screen, server) and good
@@ -270,7 +276,7 @@ def out(screen: Screen, server: Any) -> bool:
         for name, one in weak.items():
             screen.wrapped(f"{name}: {one.story}", 6)
         task, findings = registry.audit(api)
-        told = {registry.certificate_of(one) for one in findings}
+        told = {registry.certificate_of(one) for one in registry.of_devices(findings)}
         good = told == {one.certificate_id for one in weak.values()}
         screen.wrapped(f"The audit names {several(len(told), 'certificate')}: {'these' if good else 'OTHERS'}.", 4)
         screen.say()

@@ -32,8 +32,6 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/audit"
 GROUP = "quarantine"
 DEVICE_KEYS = "DEVICE_CERTIFICATE_KEY_QUALITY_CHECK"
 CA_KEYS = "CA_CERTIFICATE_KEY_QUALITY_CHECK"
-#: what a scan finds by comparing signatures, which audits do not do
-NOT_AUDITED = {"CERTIFICATE_KEY_VULNERABILITY_FLEET_SIGNATURE_NONCE"}
 #: seconds that a start, an audit and a mitigation may take on a slow machine
 PATIENCE = 300.0
 #: requests at a time
@@ -187,8 +185,12 @@ def audit(api: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 def reasons(findings: list[dict[str, Any]]) -> set[str]:
     """The reason codes of a scan's findings that make a device certificate noncompliant."""
-    found = {one["reason_code"] for one in findings if one["class"] == "broken" and one["confidence"] != "likely"}
-    return found - NOT_AUDITED
+    return {one["reason_code"] for one in findings if one["class"] == "broken" and one["confidence"] != "likely"}
+
+
+def of_devices(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The findings of an audit that are about device certificates, not authorities."""
+    return [one for one in findings if one["checkName"] == DEVICE_KEYS]
 
 
 def certificate_of(finding: dict[str, Any]) -> str:
