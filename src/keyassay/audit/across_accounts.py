@@ -46,15 +46,8 @@ def _shared_primes(keys: _Keys) -> Findings:
     pool = keys.pool
     found: dict[tuple[str, bytes, str], PublicFinding] = {}
     sharing: dict[int, tuple[int, Earlier]] = {}
-    verdicts = sorted(check(SHARED_PRIME).find(pool.fleet, Context()), key=lambda pair: pair[0])
-    items = pool.items(ordinal for ordinal, _ in verdicts)
-    for (ordinal, verdict), item in zip(verdicts, items, strict=True):
-        evidence, key = verdict.evidence, item.key
-        assert isinstance(evidence, SharedPrime)
-        assert isinstance(key, RsaPublicKey)
-        place = Earlier(item.source, item.index, item.sha256)
-        for factor in (evidence.factor, key.modulus // evidence.factor):
-            sharing.setdefault(int(factor), (int(key.modulus), place))
+    for ordinal, item, verdict in verdicts_of(pool, SHARED_PRIME):
+        evidence, key = note_factors(sharing, item, verdict)
         owner = pool.owners[ordinal]
         if keys.holders(evidence.partner.source) - {owner}:
             found[owner, pool.digests[ordinal], SHARED_PRIME] = _shared(verdict, key)
@@ -69,6 +62,27 @@ def _shared_primes(keys: _Keys) -> Findings:
             if others - {account_id}:
                 found[account_id, there[0], SHARED_PRIME] = finding
     return found
+
+
+def verdicts_of(pool: Pool, name: str) -> Iterator[tuple[int, Item, Verdict]]:
+    """What a check says of the pool's certificates, by rising ordinals."""
+    found = sorted(check(name).find(pool.fleet, Context()), key=lambda pair: pair[0])
+    items = pool.items(ordinal for ordinal, _ in found)
+    for (ordinal, verdict), item in zip(found, items, strict=True):
+        yield ordinal, item, verdict
+
+
+def note_factors(
+    sharing: dict[int, tuple[int, Earlier]], item: Item, verdict: Verdict
+) -> tuple[SharedPrime, RsaPublicKey]:
+    """Keep both factors of a key that shares a prime, for ``partner_of``; the verdict's evidence, and the key."""
+    evidence, key = verdict.evidence, item.key
+    assert isinstance(evidence, SharedPrime)
+    assert isinstance(key, RsaPublicKey)
+    place = Earlier(item.source, item.index, item.sha256)
+    for factor in (evidence.factor, key.modulus // evidence.factor):
+        sharing.setdefault(int(factor), (int(key.modulus), place))
+    return evidence, key
 
 
 def partner_of(modulus: int, part: int, sharing: Mapping[int, tuple[int, Earlier]]) -> SharedPrime | None:

@@ -19,7 +19,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyassay.audit import across_accounts, fleet_verdicts, whole_fleet
-from keyassay.audit.across_accounts import REPEATED_KEY, SHARED_PRIME, partner_of
+from keyassay.audit.across_accounts import REPEATED_KEY, SHARED_PRIME, note_factors, partner_of, verdicts_of
 from keyassay.audit.child import Child, first_line
 from keyassay.audit.fleet_pool import SERVER, Pool, SearchError, certificate, look, without_numbers
 from keyassay.audit.fleet_verdicts import Findings
@@ -37,8 +37,7 @@ from keyassay.bulk.results import DEFAULT_BUDGET
 from keyassay.bulk.store import BusyStoreError, DamagedStoreError, Store
 from keyassay.certificates.fleet import Earlier
 from keyassay.certificates.item import Item
-from keyassay.certificates.public_key import RsaPublicKey
-from keyassay.checks import Check, Context, catalogue_digest, check
+from keyassay.checks import Check, catalogue_digest, check
 from keyassay.checks.fleet_repeated_key import RepeatedKey
 from keyassay.checks.fleet_shared_prime import SharedPrime
 from keyassay.errors import KeyassayError
@@ -323,13 +322,6 @@ def _compare_whole(database: Database, search: Search, pool: Pool) -> None:
         transaction.execute(statement.on_conflict_do_update(index_elements=["scope"], set_=changed))
 
 
-def _verdicts(pool: Pool, name: str) -> Iterator[tuple[int, Item, Verdict]]:
-    found = sorted(check(name).find(pool.fleet, Context()), key=lambda pair: pair[0])
-    items = pool.items(ordinal for ordinal, _ in found)
-    for (ordinal, verdict), item in zip(found, items, strict=True):
-        yield ordinal, item, verdict
-
-
 def _finding(name: str, item: Item, verdict: Verdict) -> PublicFinding:
     finding = public(check(name).finding(item.key if item.key is not None else item, verdict))
     message = without_numbers(finding.message).replace(" of an earlier run", "").replace(" of this run", "")
@@ -340,14 +332,9 @@ def _shared_primes(database: Database, store: Store, pool: Pool) -> Findings:
     """Findings on the new keys, and on those keys of the store that a new key breaks."""
     shared: dict[tuple[str, bytes, str], PublicFinding] = {}
     sharing: dict[int, tuple[int, Earlier]] = {}
-    for ordinal, item, verdict in _verdicts(pool, SHARED_PRIME):
+    for ordinal, item, verdict in verdicts_of(pool, SHARED_PRIME):
         shared[pool.scope, pool.digests[ordinal], SHARED_PRIME] = _finding(SHARED_PRIME, item, verdict)
-        evidence, key = verdict.evidence, item.key
-        assert isinstance(evidence, SharedPrime)
-        assert isinstance(key, RsaPublicKey)
-        place = Earlier(item.source, item.index, item.sha256)
-        for factor in (evidence.factor, key.modulus // evidence.factor):
-            sharing.setdefault(int(factor), (int(key.modulus), place))
+        note_factors(sharing, item, verdict)
     broken: dict[tuple[str, bytes, str], PublicFinding] = {}
     for modulus, part, holder in store.divided_by(list(sharing)):
         evidence_of = partner_of(modulus, part, sharing)
@@ -373,7 +360,7 @@ def _repeated_keys(pool: Pool) -> Findings:
     """They name some holders of the key, whoever of them reads it, and say how many there are."""
     found: dict[bytes, PublicFinding] = {}
     holders: dict[bytes, dict[str, dict[str, Any]]] = {}
-    for ordinal, item, verdict in _verdicts(pool, REPEATED_KEY):
+    for ordinal, item, verdict in verdicts_of(pool, REPEATED_KEY):
         digest, evidence = pool.digests[ordinal], verdict.evidence
         assert isinstance(evidence, RepeatedKey)
         named = holders.setdefault(digest, {})
