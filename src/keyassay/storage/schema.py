@@ -7,6 +7,8 @@ returned as it was given, and nothing that is searched.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -41,6 +43,18 @@ Serial = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
 def _owner() -> Column[str]:
     """The account that a row belongs to; accounts are never deleted while they own anything."""
     return Column("account_id", String(12), ForeignKey("accounts.id"), primary_key=True)
+
+
+def _of_a_key_and_check() -> tuple[Column[Any], ...]:
+    """One finding of one check on a key of an account, as public facts."""
+    return (
+        _owner(),
+        Column("spki_digest", LargeBinary(32), primary_key=True),
+        Column("check_id", String(64), primary_key=True),
+        Column("version", Integer, nullable=False),
+        Column("finding", JSON, nullable=False),
+        Column("stored_at", BigInteger, nullable=False),
+    )
 
 
 # The server itself
@@ -479,12 +493,7 @@ key_verdicts = Table(
 fleet_verdicts = Table(
     "fleet_verdicts",
     METADATA,
-    _owner(),
-    Column("spki_digest", LargeBinary(32), primary_key=True),
-    Column("check_id", String(64), primary_key=True),
-    Column("version", Integer, nullable=False),
-    Column("finding", JSON, nullable=False),
-    Column("stored_at", BigInteger, nullable=False),
+    *_of_a_key_and_check(),
 )
 
 #: profile deep: how far the steps of all checks have come on a key, whoever has it, under a budget of CPU seconds;
@@ -506,12 +515,7 @@ deep_verdicts = Table(
 server_verdicts = Table(
     "server_verdicts",
     METADATA,
-    _owner(),
-    Column("spki_digest", LargeBinary(32), primary_key=True),
-    Column("check_id", String(64), primary_key=True),
-    Column("version", Integer, nullable=False),
-    Column("finding", JSON, nullable=False),
-    Column("stored_at", BigInteger, nullable=False),
+    *_of_a_key_and_check(),
 )
 
 #: the checks that look at all keys anew: which keys, by which checks, were compared last (a digest); ``scope`` is an
