@@ -158,5 +158,27 @@ def test_interrupted_and_gone_on_with(program, tmp_path: Path) -> None:
     with _running(command) as running:
         out, err = _interrupt(running, lambda: json.loads(state.read_text())["done"] > done)
     assert "were done before" in err
-    assert "a.pem#0: glibc-bytes" in out
+    assert "a.pem#0: glibc-bytes" in out, err
     assert json.loads(state.read_text())["done"] > done
+
+
+@pytest.mark.slow
+def test_what_was_found_is_said_when_workers_are_lost(program, tmp_path: Path) -> None:
+    Path("a.pem").write_bytes(weak(Origin("glibc-bytes", 300, 1, (0, 1))))
+    Path("b.pem").write_bytes(weak(Origin("msvc-bytes", 300, 1, (0, 1))))
+    state = tmp_path / "state.json"
+    words = ["seeds", "search", "a.pem", "b.pem", "--model", "glibc-bytes", "--range", "0..4294967295", "--jobs", "2"]
+    with _running([*program, *words, "--state", str(state)]) as running:
+        deadline = time.monotonic() + 180
+        while not state.exists():
+            assert running.poll() is None, running.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(ProcessLookupError):
+                if int(entry.name) != running.pid and os.getsid(int(entry.name)) == running.pid:
+                    os.kill(int(entry.name), signal.SIGKILL)
+        out, err = running.communicate(timeout=120)
+    assert running.returncode == 2, err
+    assert "a worker process was lost" in err
+    assert "a.pem#0: glibc-bytes" in out

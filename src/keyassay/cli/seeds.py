@@ -250,14 +250,14 @@ def _search(
                 lines.append(_line(holders[moduli[place]], origin, reveal))
         except KeyboardInterrupt:
             bar.close()
-            for line in lines:
-                click.echo(line)
             click.echo(
                 f"keyassay: {run.done / run.units:.1%} done, kept in {run.state}; the same command goes on", err=True
             )
             raise
-    for line in lines:
-        click.echo(line)
+        finally:  # whatever ended it: what was found is found
+            bar.close()
+            for line in lines:
+                click.echo(line)
     return count
 
 
