@@ -78,16 +78,18 @@ def nanoseconds(function: Callable[[], object], count: int, least: float = 0.02)
 
 
 def times_of_a_key(bits: int, streams: int) -> dict[str, float]:
-    """Milliseconds of CPU a key in three ways: in step, one by one, and without dividing further primes out."""
+    """Milliseconds of CPU a key: in step (eight or four numbers a test), one by one, and without further divisors."""
     usual = recipe._DIVIDED_FROM  # noqa: SLF001
     one_by_one = [recipe.Stream("le64", "rnd", pid) for pid in range(streams)]
     spent: dict[str, float] = {}
     made: dict[str, list[dict[int, recipe.RsaKey]]] = {}
     with debian_rsa.compiled() as loops:
-        for way, library, limit in (("in step", loops, usual), ("one by one", None, usual), ("undivided", None, bits)):
-            if way == "in step" and loops is None:
-                continue
-            debian_rsa.use(library)
+        ways: list[tuple[str, bool | None, int]] = [("one by one", None, usual), ("undivided", None, bits)]
+        if loops is not None:
+            widest = debian_rsa.Loops(loops).wide
+            ways += [(f"in step by {8 if wide else 4}", wide, usual) for wide in (False, True)[: 1 + widest]]
+        for way, wide, limit in ways:
+            debian_rsa.use(None if wide is None else loops, wide=wide)
             recipe._DIVIDED_FROM = limit  # noqa: SLF001
             debian_rsa.rsa_keys_of(one_by_one[:1], bits)  # makes the tables
             started = time.process_time()
@@ -172,7 +174,9 @@ def main() -> None:
         spent = times_of_a_key(bits, given.streams)
         plain = spent["one by one"]
         words = ", ".join(f"{way} {milliseconds:.0f} ms" for way, milliseconds in spent.items())
-        ratio = f"; in step {spent['in step'] / plain:.2f} of one by one" if "in step" in spent else ""
+        ratio = "".join(
+            f"; {way} {milliseconds / plain:.2f} of one by one" for way, milliseconds in spent.items() if "step" in way
+        )
         libcrypto = "with" if is_accelerated(bits // 2) else "without"
         print(f"making keys of {bits} bits: {words}{ratio} ({libcrypto} libcrypto's exponentiations)")
     if given.json is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 import gmpy2
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,13 +31,26 @@ from keyassay.lists.recipes.debian_rsa import SIZES, Loops, Reader
 PRIMES = {bits: int(gmpy2.next_prime(13 << (bits - 4))) for bits in SIZES}
 
 
+#: what the two kinds of Fermat's test need of a processor
+NEEDED = {False: {"avx2", "fma"}, True: {"avx2", "fma", "avx512f", "avx512ifma"}}
+
+
+def runs(wide: bool) -> bool:
+    return NEEDED[wide] <= set(Path("/proc/cpuinfo").read_text(encoding="ascii").split())
+
+
 @pytest.fixture(scope="module")
-def loops():
-    if not {"avx2", "fma"} <= set(Path("/proc/cpuinfo").read_text(encoding="ascii").split()):
+def library():
+    if not runs(wide=False):
         pytest.skip("this processor has neither AVX2 nor FMA")
     with debian_rsa.compiled() as path:
         assert path is not None, "there is a compiler, and what it makes is right"
-        yield Loops(path)
+        yield path
+
+
+@pytest.fixture(scope="module", params=[False, True] if runs(wide=True) else [False], ids=str)
+def loops(library, request):
+    return Loops(library, wide=request.param)
 
 
 @pytest.fixture
@@ -91,6 +105,38 @@ def test_fermat_of_any_odd_numbers(loops, data):
     )
     numbers.insert(data.draw(st.integers(0, len(numbers))), PRIMES[bits])
     assert loops.fermat(rows(numbers, bits), bits) == [is_one(number) for number in numbers]
+
+
+def test_the_best_kind_that_the_processor_runs(library):
+    assert Loops(library).wide == runs(wide=True)
+    if not runs(wide=True):
+        with pytest.raises(OSError, match="does not run"):
+            Loops(library, wide=True)
+
+
+FURTHER = [p for p in range(17_864, 165_141) if gmpy2.is_prime(p)]
+
+
+@pytest.mark.parametrize("bits", [1536, 2048])
+def test_every_further_prime_divides(library, bits):
+    if not runs(wide=True):
+        pytest.skip("this processor has no AVX512-IFMA")
+    loops = Loops(library)
+    random = Random(bits)
+    numbers = []
+    for prime in FURTHER:
+        number = (random.getrandbits(bits) | 3 << (bits - 2)) // prime * prime
+        numbers.append(number if number % 2 else number - prime)
+    assert not any(loops.undivided(rows(numbers, bits), bits))
+    assert len(FURTHER) == 13_056
+    assert (FURTHER[0], FURTHER[-1]) == (17_881, 165_133)
+    others = [random.getrandbits(bits) | 3 << (bits - 2) | 1 for _ in range(1_001)]  # not a multiple of 4
+    others += [int(gmpy2.next_prime(others[0])), 17_863 ** (bits // 15), 165_161 ** (bits // 18)]
+    product = gmpy2.mpz(np.prod(np.array(FURTHER, dtype=object)))
+    said = loops.undivided(rows(others, bits), bits)
+    assert said == [gmpy2.gcd(number, product) == 1 for number in others]
+    assert 0 < sum(said[:1_001]) < 1_001
+    assert said[1_001:] == [True, True, True]
 
 
 def test_there_is_no_loop_for_another_size(loops):
@@ -161,6 +207,19 @@ def test_a_loop_that_errs_is_noticed(in_use, monkeypatch):
         debian_rsa.rsa_keys_of([Stream("le32", "rnd", 5)], 2048)
 
 
+def test_a_composite_that_passes_is_noticed(in_use, monkeypatch):
+    asked = []
+
+    def once(self, rows, bits):
+        asked.extend(rows)
+        return right(self, rows, bits) if len(asked) > 3 else [True] * len(rows)
+
+    right = Loops.fermat
+    monkeypatch.setattr(Loops, "fermat", once)
+    with pytest.raises(ArithmeticError, match="take a composite number for a prime of arch=le32 state=rnd pid=5"):
+        debian_rsa.rsa_keys_of([Stream("le32", "rnd", 5)], 2048)
+
+
 def test_without_the_loops():
     assert debian_rsa._loops is None
     streams = [Stream("le32", "rnd", 7), Stream("le32", "rnd", 8)]
@@ -178,13 +237,19 @@ def test_no_compiler_is_no_error(monkeypatch, compiler):
 def test_a_library_that_is_wrong_is_not_used(monkeypatch, tmp_path, loops):
     source = debian_rsa._SOURCE.read_text()
     broken = tmp_path / "debian_rsa.c"
+    bits = 512 if loops.wide else 256
     broken.write_text(
-        source.replace("lo = _mm256_srli_epi64(_mm256_add_epi64(lo, mask), 52);", "lo = _mm256_srli_epi64(lo, 52);")
+        source.replace(
+            f"lo = _mm{bits}_srli_epi64(_mm{bits}_add_epi64(lo, mask), 52);", f"lo = _mm{bits}_srli_epi64(lo, 52);"
+        )
     )
     assert broken.read_text() != source
     monkeypatch.setattr(debian_rsa, "_SOURCE", broken)
     with debian_rsa.compiled() as path:
-        assert path is None
+        assert (path is None) == (loops.wide == runs(wide=True))
+        if path is not None:  # the kind that this processor uses is right
+            with pytest.raises(OSError, match="does not run"):
+                Loops(path, wide=loops.wide)
 
 
 def test_the_library_lies_in_a_folder_of_its_own(loops):

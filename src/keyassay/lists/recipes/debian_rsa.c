@@ -481,6 +481,27 @@ static uint64_t limb52(const uint32_t *number, uint32_t size, uint32_t at) {
     return value & MASK;
 }
 
+/* -1/n modulo 2^52 */
+static uint64_t inverse52(uint64_t n) {
+    uint64_t x = n;
+    for (int i = 0; i < 6; i++) x *= 2 - n * x;
+    return -x & MASK;
+}
+
+/* 2^-(n-1) = 1 as well as 2^(n-1): from 2^-s with s = ceil((n-1) / 2^(bits-10)), which Montgomery's form writes as one
+ * bit, squarings and doublings lead there by the bits of s * 2^(bits-10) - (n-1). Returns s; the bits go to exponent. */
+static uint32_t first_power(const uint32_t *number, uint32_t bits, uint32_t *exponent) {
+    const uint32_t steps = bits - 10;
+    uint32_t borrow = 0, top = 0;
+    for (uint32_t i = 0; i < 10; i++) top |= (number[(steps + i) / 32] >> (steps + i) % 32 & 1) << i;
+    for (uint32_t i = 0; i < (bits + 31) / 32; i++) { /* -(n-1): its last bits are those */
+        uint64_t word = (uint64_t)(i ? number[i] : number[0] - 1) + borrow;
+        exponent[i] = (uint32_t)(0 - word);
+        borrow = word != 0;
+    }
+    return top + 1;
+}
+
 static inline __attribute__((always_inline)) void four(const uint32_t *numbers, uint32_t bits, uint8_t *out,
                                                        const int limbs, const int B) {
     const uint32_t size = (bits + 31) / 32, steps = bits - 10;
@@ -498,19 +519,8 @@ static inline __attribute__((always_inline)) void four(const uint32_t *numbers, 
     for (uint32_t lane = 0; lane < 4; lane++) {
         const uint32_t *number = numbers + lane * size;
         for (int i = 0; i < limbs; i++) n.d[i][lane] = (double)limb52(number, size, (uint32_t)i), a.d[i][lane] = 0;
-        uint64_t n0 = limb52(number, size, 0), x = n0;
-        for (int i = 0; i < 6; i++) x *= 2 - n0 * x;
-        inverse.d[lane] = (double)(-x & MASK);
-        /* 2^-(n-1) = 1 as well as 2^(n-1): from 2^-s with s = ceil((n-1) / 2^steps), which Montgomery's form writes as
-         * one bit, squarings and doublings lead there by the bits of s * 2^steps - (n-1). */
-        uint32_t borrow = 0, top = 0;
-        for (uint32_t i = 0; i < 10; i++) top |= (number[(steps + i) / 32] >> (steps + i) % 32 & 1) << i;
-        for (uint32_t i = 0; i < size; i++) { /* -(n-1): its last `steps` bits are those */
-            uint64_t word = (uint64_t)(i ? number[i] : number[0] - 1) + borrow;
-            exponent[lane][i] = (uint32_t)(0 - word);
-            borrow = word != 0;
-        }
-        uint32_t at = 52 * (uint32_t)limbs - (top + 1);
+        inverse.d[lane] = (double)inverse52(limb52(number, size, 0));
+        uint32_t at = 52 * (uint32_t)limbs - first_power(number, bits, exponent[lane]);
         a.d[at / 52][lane] = (double)(1ULL << at % 52);
     }
     for (uint32_t i = steps; i-- > 0;) {
@@ -526,29 +536,278 @@ static inline __attribute__((always_inline)) void four(const uint32_t *numbers, 
     }
 }
 
-/* One function a size, with all loops known; not to be merged with the one that sets the rounding. */
-#define SIZE(bits, limbs, B)                                                                                           \
-    static __attribute__((noinline)) void four_##bits(const uint32_t *numbers, uint8_t *out) {                         \
-        four(numbers, bits, out, limbs, B);                                                                            \
-    }
-SIZE(1024, 20, 4)
-SIZE(1536, 30, 5)
-SIZE(2048, 40, 4)
+/* ---- the same, eight numbers in the lanes of AVX512-IFMA ----------------------------------------------------------
+ *
+ * The processor multiplies 52 by 52 bits itself and adds either half: no biases, no conversions. Limbs, bounds and the
+ * order of the work are those above.
+ */
 
-/* Whether 2^(n-1) = 1 modulo n, for `count` (a multiple of 4) odd numbers of exactly `bits` bits as rows of 32-bit
- * limbs, least first. Returns 0, or -1 if there is no function for that size. */
-int fermat(const uint32_t *numbers, uint32_t bits, uint32_t count, uint8_t *out) {
-    void (*test)(const uint32_t *, uint8_t *) = bits == 1024   ? four_1024
-                                                : bits == 1536 ? four_1536
-                                                : bits == 2048 ? four_2048
-                                                               : NULL;
-    if (!test || count % 4) return -1;
-    const unsigned mode = _mm_getcsr();
-    _mm_setcsr((mode & ~0x6000u) | 0x6000u); /* towards zero */
-    for (uint32_t at = 0; at < count; at += 4) test(numbers + at * (bits / 32), out + at);
-    _mm_setcsr(mode);
-    return 0;
+#define IFMA static inline __attribute__((always_inline, target("avx512f,avx512ifma")))
+
+typedef __m512i wide;
+
+#define MULTIPLY_ADD(x, y, lo, hi)                                                                                     \
+    do {                                                                                                               \
+        lo = _mm512_madd52lo_epu64(lo, x, y);                                                                          \
+        hi = _mm512_madd52hi_epu64(hi, x, y);                                                                          \
+    } while (0)
+
+IFMA void wide_rows(wide *restrict t, const wide *restrict q, const wide *restrict n, wide *restrict acc,
+                    const int from, const int to, const int B) {
+#pragma GCC unroll 1
+    for (int j = from; j < to; j++) {
+        wide x = n[j];
+        acc[B] = t[j + B];
+#pragma GCC unroll 16
+        for (int i = 0; i < B; i++) MULTIPLY_ADD(q[i], x, acc[i], acc[i + 1]);
+        t[j] = acc[0];
+#pragma GCC unroll 16
+        for (int i = 0; i < B; i++) acc[i] = acc[i + 1];
+    }
 }
 
-/* Whether this processor can run what is above. */
-int usable(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+IFMA void wide_quotient(wide *restrict t, wide *restrict q, const wide *restrict n, wide inverse, const int c,
+                        const int B) {
+    const wide mask = _mm512_set1_epi64(MASK), zero = _mm512_setzero_si512();
+    wide lo = t[c], hi = t[c + 1], y = _mm512_madd52lo_epu64(zero, lo, inverse);
+    q[c] = y;
+    /* the lower half of y * n[0] makes this column 0 modulo 2^52, so only its carry is wanted */
+    lo = _mm512_srli_epi64(_mm512_add_epi64(lo, mask), 52);
+    hi = _mm512_madd52hi_epu64(_mm512_add_epi64(hi, lo), y, n[0]);
+#pragma GCC unroll 16
+    for (int m = 1; m < B - c; m++) {
+        lo = hi, hi = t[c + m + 1];
+        MULTIPLY_ADD(y, n[m], lo, hi);
+        t[c + m] = lo;
+    }
+    t[B] = hi;
+}
+
+IFMA void wide_step(wide *restrict a, const wide *restrict n, wide inverse, wide bit, const int L, const int B,
+                    const int square) {
+    const wide mask = _mm512_set1_epi64(MASK), zero = _mm512_setzero_si512();
+    wide t[2 * MOST + 12], acc[11], q[10], following[10];
+    for (int k = 0; k < 2 * L + B; k++) t[k] = square || k >= L ? zero : a[k];
+    if (square) {
+#pragma GCC unroll 1
+        for (int k = 0; k < L; k += B) {
+#pragma GCC unroll 16
+            for (int i = 0; i < B; i++) q[i] = a[k + i];
+#pragma GCC unroll 16
+            for (int i = 0; i < B; i++)
+#pragma GCC unroll 16
+                for (int j = i + 1; j < B; j++) MULTIPLY_ADD(q[i], q[j], t[2 * k + i + j], t[2 * k + i + j + 1]);
+            if (k + B >= L) break;
+#pragma GCC unroll 16
+            for (int i = 0; i < B; i++) acc[i] = t[2 * k + B + i];
+            wide_rows(t + k, q, a, acc, k + B, L, B);
+#pragma GCC unroll 16
+            for (int i = 0; i < B; i++) t[k + L + i] = acc[i];
+        }
+#pragma GCC unroll 1
+        for (int k = 0; k < L; k++) {
+            wide lo = _mm512_slli_epi64(t[2 * k], 1), hi = _mm512_slli_epi64(t[2 * k + 1], 1);
+            MULTIPLY_ADD(a[k], a[k], lo, hi);
+            t[2 * k] = lo, t[2 * k + 1] = hi;
+        }
+    }
+#pragma GCC unroll 16
+    for (int c = 0; c < B; c++) wide_quotient(t, following, n, inverse, c, B);
+#pragma GCC unroll 1
+    for (int k = 0; k < L; k += B) {
+        wide *u = t + k;
+#pragma GCC unroll 16
+        for (int i = 0; i < B; i++) q[i] = following[i], acc[i] = u[B + i];
+#pragma GCC unroll 16
+        for (int j = 1; j < B; j++)
+#pragma GCC unroll 16
+            for (int i = B - j; i < B; i++) MULTIPLY_ADD(q[i], n[j], acc[i + j - B], acc[i + j - B + 1]);
+        const int chunk = (L - 2 * B - 1) / B;
+        wide_rows(u, q, n, acc, B, 2 * B + 1, B);
+#pragma GCC unroll 16
+        for (int c = 0; c < B; c++) {
+            const int from = 2 * B + 1 + c * chunk;
+            if (k + B < L) wide_quotient(u + B, following, n, inverse, c, B);
+            wide_rows(u, q, n, acc, from, c == B - 1 ? L : from + chunk, B);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < B; i++) u[L + i] = acc[i];
+    }
+    wide carry = zero;
+#pragma GCC unroll 2
+    for (int k = 0; k < L; k++) {
+        wide x = _mm512_add_epi64(_mm512_sllv_epi64(t[L + k], bit), carry);
+        carry = _mm512_srli_epi64(x, 52);
+        a[k] = _mm512_and_si512(x, mask);
+    }
+}
+
+IFMA void eight(const uint32_t *numbers, uint32_t bits, uint8_t *out, const int limbs, const int B) {
+    const uint32_t size = (bits + 31) / 32, steps = bits - 10;
+    union {
+        wide v[MOST];
+        uint64_t d[MOST][8];
+    } a, n;
+    union {
+        wide v;
+        uint64_t d[8];
+    } inverse, bit;
+    uint32_t exponent[8][MOST * 2];
+    for (uint32_t lane = 0; lane < 8; lane++) {
+        for (int i = 0; i < limbs; i++) n.d[i][lane] = limb52(numbers + lane * size, size, (uint32_t)i), a.d[i][lane] = 0;
+        inverse.d[lane] = inverse52(n.d[0][lane]);
+        uint32_t at = 52 * (uint32_t)limbs - first_power(numbers + lane * size, bits, exponent[lane]);
+        a.d[at / 52][lane] = 1ULL << at % 52;
+    }
+    for (uint32_t i = steps; i-- > 0;) {
+        for (int lane = 0; lane < 8; lane++) bit.d[lane] = exponent[lane][i / 32] >> i % 32 & 1;
+        wide_step(a.v, n.v, inverse.v, bit.v, limbs, B, 1);
+    }
+    wide_step(a.v, n.v, inverse.v, _mm512_setzero_si512(), limbs, B, 0);
+    for (uint32_t lane = 0; lane < 8; lane++) {
+        int one = a.d[0][lane] == 1;
+        for (int i = 1; i < limbs; i++) one &= a.d[i][lane] == 0;
+        out[lane] = (uint8_t)one;
+    }
+}
+
+/* ---- division by further primes, eight products of three of them in the lanes of AVX512-IFMA -----------------------
+ *
+ * A number is reduced modulo products of three primes, 52 bits each, up to a factor (Montgomery's reduction twice);
+ * what is left is a multiple of p where its product with 1/p modulo 2^52 is small.
+ */
+
+#define DIVISORS 4352          /* products of the 13,056 primes after the original's: the last is just below 2^(52/3) */
+#define DIVISORS_BELOW 165140 /* above the last of them, 165,133 */
+#define LAST_TABLE_PRIME 17863
+
+struct divisors {
+    uint32_t limbs;
+    _Alignas(64) uint64_t modulus[DIVISORS], inverse[DIVISORS]; /* m and -1/m modulo 2^52 */
+    uint64_t prime[3][DIVISORS], largest[3][DIVISORS];          /* 1/p modulo 2^52, and the most that a multiple gives */
+    uint64_t power[];                                           /* [8 products][limb][product]: 2^(52 limb) modulo m */
+};
+
+struct divisors *divisors_open(uint32_t bits) {
+    uint32_t limbs = (bits + 51) / 52;
+    size_t size = sizeof(struct divisors) + (size_t)limbs * DIVISORS * sizeof(uint64_t);
+    struct divisors *d = aligned_alloc(64, (size + 63) / 64 * 64);
+    uint8_t *composite = calloc(1, DIVISORS_BELOW);
+    if (!d || !composite) {
+        free(d), free(composite);
+        return NULL;
+    }
+    d->limbs = limbs;
+    for (uint32_t t = 3; t * t < DIVISORS_BELOW; t += 2)
+        for (uint32_t k = t * t; !composite[t] && k < DIVISORS_BELOW; k += 2 * t) composite[k] = 1;
+    uint32_t t = LAST_TABLE_PRIME;
+    for (uint32_t at = 0; at < DIVISORS; at++) {
+        uint64_t m = 1;
+        for (int which = 0; which < 3; which++) {
+            do t += 2;
+            while (composite[t]);
+            m *= t;
+            d->prime[which][at] = -inverse52(t) & MASK, d->largest[which][at] = MASK / t;
+        }
+        d->modulus[at] = m, d->inverse[at] = inverse52(m);
+        uint64_t power = 1;
+        for (uint32_t i = 0; i < limbs; i++) {
+            d->power[(at / 8 * limbs + i) * 8 + at % 8] = power;
+            power = (uint64_t)(((unsigned __int128)power << 52) % m);
+        }
+    }
+    free(composite);
+    return d;
+}
+
+/* Four numbers of limbs at a time, so that every power is read once for them. */
+IFMA uint32_t divided(const struct divisors *d, const uint64_t *numbers) {
+    const wide mask = _mm512_set1_epi64(MASK), zero = _mm512_setzero_si512();
+    const uint32_t limbs = d->limbs;
+    uint32_t found = 0;
+    for (uint32_t from = 0; from < DIVISORS; from += 8) {
+        const uint64_t *power = d->power + (size_t)from * limbs;
+        wide lo[4] = {zero, zero, zero, zero}, hi[4] = {zero, zero, zero, zero};
+        for (uint32_t i = 0; i < limbs; i++) {
+            wide p = _mm512_load_si512(power + 8 * i);
+#pragma GCC unroll 4
+            for (int row = 0; row < 4; row++) {
+                wide x = _mm512_set1_epi64((long long)numbers[row * MOST + i]);
+                MULTIPLY_ADD(p, x, lo[row], hi[row]);
+            }
+        }
+        const wide modulus = _mm512_load_si512(d->modulus + from), inverse = _mm512_load_si512(d->inverse + from);
+#pragma GCC unroll 4
+        for (int row = 0; row < 4; row++) {
+            wide m = _mm512_madd52lo_epu64(zero, lo[row], inverse), sum;
+            sum = _mm512_add_epi64(hi[row], _mm512_srli_epi64(_mm512_add_epi64(lo[row], mask), 52));
+            sum = _mm512_madd52hi_epu64(sum, m, modulus);
+            m = _mm512_madd52lo_epu64(zero, sum, inverse);
+            sum = _mm512_madd52hi_epu64(_mm512_srli_epi64(_mm512_add_epi64(sum, mask), 52), m, modulus);
+#pragma GCC unroll 3
+            for (int which = 0; which < 3; which++) {
+                wide rest = _mm512_madd52lo_epu64(zero, sum, _mm512_load_si512(d->prime[which] + from));
+                found |= (uint32_t)(_mm512_cmple_epu64_mask(rest, _mm512_load_si512(d->largest[which] + from)) != 0)
+                         << row;
+            }
+        }
+        if (found == 15) break;
+    }
+    return found;
+}
+
+/* Whether none of the primes divides each of `count` numbers of rows of 32-bit limbs; where usable() is 2. */
+__attribute__((target("avx512f,avx512ifma"))) void undivided(const struct divisors *d, const uint32_t *numbers,
+                                                             uint32_t bits, uint32_t count, uint8_t *out) {
+    uint64_t rows[4 * MOST];
+    for (uint32_t at = 0; at < count; at += 4) {
+        uint32_t some = count - at < 4 ? count - at : 4;
+        for (uint32_t row = 0; row < 4; row++) {
+            const uint32_t *number = numbers + (at + (row < some ? row : 0)) * (bits / 32);
+            for (uint32_t i = 0; i < d->limbs; i++) rows[row * MOST + i] = limb52(number, bits / 32, i);
+        }
+        uint32_t found = divided(d, rows);
+        for (uint32_t row = 0; row < some; row++) out[at + row] = !(found >> row & 1);
+    }
+}
+
+/* ---- one function a size and a kind of processor, with all loops known -------------------------------------------- */
+
+/* The first is not to be merged with the one that sets the rounding. */
+#define SIZE(bits, limbs, B, wide_B)                                                                                   \
+    static __attribute__((noinline)) void four_##bits(const uint32_t *numbers, uint8_t *out) {                         \
+        four(numbers, bits, out, limbs, B);                                                                            \
+    }                                                                                                                  \
+    static __attribute__((noinline, target("avx512f,avx512ifma"))) void eight_##bits(const uint32_t *numbers,          \
+                                                                                     uint8_t *out) {                   \
+        eight(numbers, bits, out, limbs, wide_B);                                                                      \
+    }
+SIZE(1024, 20, 4, 5)
+SIZE(1536, 30, 5, 6)
+SIZE(2048, 40, 4, 8)
+
+/* Whether this processor can run what is above: 0 no, 1 with AVX2, 2 with AVX512-IFMA as well. */
+int usable(void) {
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512ifma") ? 2 : 1;
+}
+
+/* Whether 2^(n-1) = 1 modulo n, for `count` (a multiple of 8) odd numbers of exactly `bits` bits as rows of 32-bit
+ * limbs, least first; `wide` where usable() is 2. Returns 0, or -1 if there is no function for that size. */
+int fermat(const uint32_t *numbers, uint32_t bits, uint32_t count, int wide, uint8_t *out) {
+    static const struct {
+        uint32_t bits;
+        void (*test[2])(const uint32_t *, uint8_t *);
+    } sizes[] = {
+        {1024, {four_1024, eight_1024}}, {1536, {four_1536, eight_1536}}, {2048, {four_2048, eight_2048}}};
+    for (size_t which = 0; which < sizeof sizes / sizeof *sizes; which++) {
+        if (sizes[which].bits != bits || count % 8) continue;
+        const unsigned mode = _mm_getcsr();
+        _mm_setcsr((mode & ~0x6000u) | 0x6000u); /* towards zero */
+        for (uint32_t at = 0; at < count; at += wide ? 8 : 4)
+            sizes[which].test[wide != 0](numbers + at * (bits / 32), out + at);
+        _mm_setcsr(mode);
+        return 0;
+    }
+    return -1;
+}

@@ -1,7 +1,8 @@
 """RSA keys of many Debian streams in step, by two compiled loops where a C compiler and the processor permit it.
 
 Some times as fast as ``debian_openssl.rsa_keys`` stream by stream, and the same keys: what the loops say is compared
-with Python before they are used, every prime is tested again, and one key of every call is made in both ways.
+with Python before they are used, the primes of a key are tested again by another library (to base 2, by which a number
+of that size that was not chosen to deceive passes only if it is prime), and one key of every call is made in both ways.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from random import Random
 
 import gmpy2
 
+from keyassay.lists.accelerator import pair_test
 from keyassay.lists.recipes.debian_openssl import (
     USUAL,
     RsaKey,
@@ -30,13 +32,13 @@ from keyassay.lists.recipes.debian_openssl import (
     rsa_keys,
     start_of,
     without_divisors,
-    witness_of,
 )
 
 _SOURCE = Path(__file__).with_suffix(".c")
 #: rounding must not be assumed, nor products and sums fused that are not written so
 _FLAGS = ("-O3", "-mavx2", "-mfma", "-frounding-math", "-ffp-contract=off", "-shared", "-fPIC")
-#: bits of a prime -> limit of the primes that candidates are divided by before an exponentiation (0: none pays)
+#: bits of a prime -> limit of the primes that candidates are divided by before an exponentiation (0: none pays), where
+#: the loops do not divide themselves
 _DIVISOR_LIMITS = {1024: 0, 1536: 1 << 19, 2048: 1 << 20}
 SIZES = tuple(_DIVISOR_LIMITS)
 #: streams in step, candidates that one reads ahead, and streams that have to wait before candidates are sieved together
@@ -50,7 +52,8 @@ class Loops:
         OSError: it cannot be loaded, the processor lacks AVX2 or FMA, or it says what Python does not say.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, wide: bool | None = None) -> None:
+        """Load and try them; ``wide`` asks for one of the two kinds of Fermat's test, the best by default."""
         library = ctypes.CDLL(str(path))
         number, large, place, text = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_char_p
         library.stream_open.restype = place
@@ -63,10 +66,18 @@ class Loops:
         library.table_open.argtypes = [number]
         library.read_ahead.restype = ctypes.c_int64
         library.read_ahead.argtypes = [place, place, number, number, place, place]
-        library.fermat.argtypes = [text, number, number, text]
+        library.divisors_open.restype = place
+        library.divisors_open.argtypes = [number]
+        library.undivided.restype = None
+        library.undivided.argtypes = [place, text, number, number, text]
+        library.fermat.argtypes = [text, number, number, ctypes.c_int, text]
         self.library = library
         self._tables: dict[int, int] = {}
-        if not library.usable() or not all(self._agrees(bits) for bits in SIZES):
+        self._divisors: dict[int, int] = {}
+        usable = library.usable()
+        #: whether Fermat's test takes eight numbers at a time by AVX512-IFMA, or four by AVX2
+        self.wide = usable > 1 if wide is None else wide
+        if usable < 1 + self.wide or not all(self._agrees(bits) for bits in SIZES):
             raise OSError("this processor does not run the compiled loops")
 
     def _agrees(self, bits: int) -> bool:
@@ -80,10 +91,20 @@ class Loops:
 
     def fermat(self, rows: Sequence[bytes], bits: int) -> list[bool]:
         """Whether 2^(n-1) = 1 modulo n, for odd numbers of exactly ``bits`` bits (one of ``SIZES``), little-endian."""
-        filled = [*rows, *[rows[0]] * (-len(rows) % 4)]
+        filled = [*rows, *[rows[0]] * (-len(rows) % 8)]
         answers = ctypes.create_string_buffer(len(filled))
-        if self.library.fermat(b"".join(filled), bits, len(filled), answers) != 0:
+        if self.library.fermat(b"".join(filled), bits, len(filled), self.wide, answers) != 0:
             raise ValueError(f"there is no loop for {bits} bits")
+        return [bool(answer) for answer in answers.raw[: len(rows)]]
+
+    def undivided(self, rows: Sequence[bytes], bits: int) -> list[bool]:
+        """Whether no prime from 17,881 to 165,133 divides odd numbers of ``bits`` bits; only if ``wide``."""
+        if bits not in self._divisors:
+            self._divisors[bits] = self.library.divisors_open(bits) or 0
+        if not self._divisors[bits]:
+            raise MemoryError
+        answers = ctypes.create_string_buffer(len(rows))
+        self.library.undivided(self._divisors[bits], b"".join(rows), bits, len(rows), answers)
         return [bool(answer) for answer in answers.raw[: len(rows)]]
 
     def table(self, bits: int) -> int:
@@ -151,10 +172,10 @@ def compiled() -> Iterator[Path | None]:
 _loops: Loops | None = None
 
 
-def use(library: Path | None) -> None:
-    """Let this process have the loops that ``compiled`` made; None takes them away."""
+def use(library: Path | None, *, wide: bool | None = None) -> None:
+    """Let this process have the loops that ``compiled`` made; None takes them away. ``wide`` as for ``Loops``."""
     global _loops  # noqa: PLW0603  a process has them or not
-    _loops = None if library is None else Loops(library)
+    _loops = None if library is None else Loops(library, wide=wide)
 
 
 @dataclass(slots=True)
@@ -164,8 +185,8 @@ class _Search:
     index: int
     blocks: Reader
     position: int = 0
-    #: (candidate, its row, block, witness), the next one last
-    queue: list[tuple[gmpy2.mpz, bytes, int, int]] = field(default_factory=list)
+    #: (candidate as little-endian bytes, its block, its witness's), the next one last
+    queue: list[tuple[bytes, int, int]] = field(default_factory=list)
     primes: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -173,11 +194,13 @@ def rsa_keys_of(streams: Sequence[Stream], bits: int, variant: Variant = USUAL) 
     """What ``rsa_keys`` says of each stream, for even ``bits``; in step if this process has the loops for that size.
 
     Raises:
-        ArithmeticError: the loops made another key than Python; neither compiler nor processor can be trusted.
+        ArithmeticError: the loops made another key than Python, or one that is not of primes; neither compiler nor
+            processor can be trusted.
     """
     if _loops is None or bits // 2 not in SIZES or not streams:
         return [rsa_keys(stream, bits, variant) for stream in streams]
     first = rsa_keys(streams[0], bits, variant)
+    test = pair_test(bits // 2)
     found: dict[int, list[tuple[int, int]]] = dict(_in_step(_loops, streams, bits // 2, variant))
     answer = []
     for index, stream in enumerate(streams):
@@ -187,6 +210,8 @@ def rsa_keys_of(streams: Sequence[Stream], bits: int, variant: Variant = USUAL) 
             answer.append(rsa_keys(stream, bits, variant))
             continue
         (p, block), (q, second) = primes[-2:]
+        if test(p, q) != (True, True):
+            raise ArithmeticError(f"the compiled loops take a composite number for a prime of {stream}")
         answer.append({65537: RsaKey(p, q, (block, second))})
     if answer[0] != first:
         raise ArithmeticError(f"the compiled loops make another key of {streams[0]}")
@@ -207,32 +232,32 @@ def _in_step(
             return
         empty = [search for search in running if not search.queue]
         if len(empty) >= min(_TOGETHER, len(running)):
-            _refill(empty, bits)
+            _refill(loops, empty, bits)
         tested = [search for search in running if search.queue]
         tests = [search.queue.pop() for search in tested]
-        verdicts = loops.fermat([row for _, row, _, _ in tests], bits) if tests else []
-        for search, (p, _, block, witness), passed in zip(tested, tests, verdicts, strict=True):
-            if not passed or gmpy2.powmod(2, p - 1, p) != 1:
-                continue
-            if gmpy2.is_strong_prp(p, witness_of(search.blocks[witness], bits) + 1):
-                search.primes.append((int(p), block))
-                search.position = after_rounds(search.blocks, int(p), bits, witness + 1)
+        verdicts = loops.fermat([row for row, _, _ in tests], bits) if tests else []
+        for search, (row, block, witness), passed in zip(tested, tests, verdicts, strict=True):
+            if passed:
+                prime = int.from_bytes(row, "little")
+                search.primes.append((prime, block))
+                search.position = after_rounds(search.blocks, prime, bits, witness + 1)
                 search.queue.clear()
         yield from ((search.index, search.primes) for search in running if len(search.primes) == wanted)
         running = [search for search in running if len(search.primes) < wanted]
 
 
-def _refill(searches: list[_Search], bits: int) -> None:
+def _refill(loops: Loops, searches: list[_Search], bits: int) -> None:
     """Candidates for streams that have none left, without those that a further prime divides."""
-    found: list[tuple[_Search, tuple[gmpy2.mpz, bytes, int, int]]] = []
+    found: list[tuple[_Search, bytes, int, int]] = []
     for search in searches:
         rows, search.position = search.blocks.ahead(search.position, _AHEAD)
-        found.extend(
-            (search, (gmpy2.mpz(int.from_bytes(row, "little")), row, block, witness))
-            for row, block, witness in reversed(rows)
-        )
+        found.extend((search, *row) for row in reversed(rows))
     limit = _DIVISOR_LIMITS[bits]
-    numbers = [number for _, (number, *_) in found]
-    for place in without_divisors(numbers, further_divisors(limit)) if limit else range(len(found)):
-        search, one = found[place]
-        search.queue.append(one)
+    if limit and loops.wide:
+        verdicts = loops.undivided([row for _, row, _, _ in found], bits)
+        found = [one for one, kept in zip(found, verdicts, strict=True) if kept]
+    elif limit:
+        numbers = [int.from_bytes(row, "little") for _, row, _, _ in found]
+        found = [found[place] for place in without_divisors(numbers, further_divisors(limit))]
+    for search, row, block, witness in found:
+        search.queue.append((row, block, witness))
