@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import fleet_keys
-from keyassay.audit import fleet_pool, fleet_search
+from auditing import DEVICE_KEYS, audit, enable, findings
+from keyassay.audit import fleet_pool, fleet_search, fleet_stores
 from keyassay.audit.fleet_search import REPEATED_KEY, SHARED_PRIME, Search
 from keyassay.bulk.store import Store
 from keyassay.registry import certificates
 from keyassay.registry.registry import Registry
+from keyassay.storage.copying import copy
+from keyassay.storage.database import Database
 from sharing_devices import prime
 from sharing_devices import sharing as device
-from two_accounts import A, B
+from two_accounts import A, B, Rows
 
 
 def register(registry: Registry, *devices: fleet_keys.Signed, actor: Any = A) -> None:
@@ -143,6 +148,96 @@ def test_a_search_that_dies_before_its_keys_are_stored_is_repeated(
     assert len(rows.all("fleet_verdicts")) == 2
     assert fleet_search.compare(registry.database, search) == 2
     assert len(rows.all("fleet_verdicts")) == 2
+
+
+@pytest.mark.parametrize("new_epoch", [True, False], ids=["keyassay's restore", "the database's own tools"])
+def test_what_a_restored_database_lacks_is_found_again(
+    registry: Registry, rows: Any, search: Search, empty_database_url: str, tmp_path: Path, new_epoch: bool
+) -> None:
+    prime_shared = "CERTIFICATE_KEY_VULNERABILITY_FLEET_SHARED_PRIME"
+    enable(registry)
+    old, sound = device(1, 2), device(8, 9)
+    register(registry, old, sound)
+    assert not findings(rows, audit(registry, DEVICE_KEYS, fleet_store=search.folder), DEVICE_KEYS)
+    backup = Database(f"sqlite:///{tmp_path}/backup.db")
+    copy(registry.database, backup, new_epoch=False)
+    left, right, breaker = device(4, 5), device(4, 6), device(1, 3)
+    expected = {(one.id, prime_shared) for one in (left, right, breaker, old)}
+    register(registry, left, right)
+    audit(registry, DEVICE_KEYS, fleet_store=search.folder)
+    register(registry, breaker)  # breaks a key that is in the backup
+    assert findings(rows, audit(registry, DEVICE_KEYS, fleet_store=search.folder), DEVICE_KEYS) == expected
+    restored = replace(registry, database=Database(empty_database_url))
+    copy(backup, restored.database, new_epoch=new_epoch)
+    there = Rows(restored.database)
+    # the store has forgotten what is not in the backup, and nothing that is
+    again = replace(search, database=empty_database_url)
+    assert not fleet_search.is_needed(restored.database, again)
+    register(restored, left, right, breaker)
+    assert findings(there, audit(restored, DEVICE_KEYS, fleet_store=search.folder), DEVICE_KEYS) == expected
+    assert fleet_search.compare(restored.database, again) == 0
+    for database in (backup, restored.database):
+        database.close()
+
+
+def test_a_copied_database_goes_on_with_its_store(
+    registry: Registry, search: Search, empty_database_url: str, tmp_path: Path
+) -> None:
+    register(registry, device(1, 2), device(4, 5))
+    fleet_search.compare(registry.database, search)
+    moved = replace(registry, database=Database(empty_database_url))
+    copy(registry.database, moved.database, new_epoch=True)
+    shutil.copytree(search.folder, tmp_path / "moved")
+    here = replace(search, database=empty_database_url, folder=tmp_path / "moved")
+    assert not fleet_search.is_needed(moved.database, here)
+    register(moved, device(1, 3))
+    assert fleet_search.compare(moved.database, here) == 1
+    assert len(found(moved, Rows(moved.database), SHARED_PRIME)) == 2
+    # what the copy has compared since is nothing that the first database knows of
+    assert len(list(here.store.glob("segment-*.keys"))) == 2
+    assert not fleet_search.is_needed(registry.database, replace(search, folder=tmp_path / "moved"))
+    assert len(list(here.store.glob("segment-*.keys"))) == 1
+    moved.database.close()
+
+
+def test_what_the_database_was_not_told_of_is_compared_again(
+    registry: Registry, rows: Any, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(registry, device(1, 2))
+    assert fleet_search.compare(registry.database, search) == 1
+    register(registry, device(1, 3), device(4, 5))
+
+    def dies(*_given: Any) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fleet_stores, "_actor", dies)  # between the store and the database
+        with pytest.raises(SystemExit):
+            fleet_search.compare(registry.database, search)
+    assert len(list(search.store.glob("segment-*.keys"))) == 2
+    assert fleet_search.is_needed(registry.database, search)
+    assert fleet_search.compare(registry.database, search) == 2
+    assert not fleet_search.is_needed(registry.database, search)
+    assert len(found(registry, rows, SHARED_PRIME)) == 2
+
+
+def test_old_stores_are_removed_when_the_new_one_has_everything(registry: Registry, rows: Any, search: Search) -> None:
+    register(registry, device(1, 2))
+    fleet_search.compare(registry.database, search)
+    folder = search.store.parent
+    older, used, damaged, foreign = (
+        folder / name for name in ("0" * 16, "1" * 16, f"{search.store.name}.damaged", "notes")
+    )
+    search.store.rename(older)
+    with registry.database.write(A) as transaction:
+        transaction.connection.exec_driver_sql(f"UPDATE fleet_states SET checks = '{older.name}'")
+    shutil.copytree(older, damaged)
+    foreign.mkdir()
+    busy = Store(used)
+    fleet_search.compare(registry.database, search)
+    assert set(folder.iterdir()) == {search.store, used, foreign}
+    assert [row["checks"] for row in rows.all("fleet_states")] == [search.store.name]
+    busy.close()
 
 
 def test_the_search_has_a_process_of_its_own(registry: Registry, rows: Any, search: Search) -> None:

@@ -1,9 +1,9 @@
 """All keys that an account has ever had, compared with each other; and those of all accounts, where that is allowed.
 
-Shared primes and repeated keys: what has been compared is in a store (``bulk.store``), a folder per account and one for
-all of them, that holds nothing that could not be made again from the database. Its items are the certificates that are
-done: whatever the database has beyond them (all of it, if the folder was lost) is compared with each other and with the
-store, and joins it. Verdicts go into the database before the new keys go into the store, so that a search that was
+Shared primes and repeated keys: what has been compared is in a store (``fleet_stores``), a folder per account and one
+for all of them, that holds nothing that could not be made again from the database. Its items are the certificates that
+are done: whatever the database has beyond them (all of it, if the folder was lost) is compared with each other and with
+the store, and joins it. Verdicts go into the database before the new keys go into the store, so that a search that was
 killed is repeated and nothing is missed.
 
 The other checks (``whole_fleet``) look at all keys whenever there are others than last time.
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -27,14 +26,14 @@ from typing import Any
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from keyassay.audit import across_accounts, fleet_verdicts, whole_fleet
+from keyassay.audit import across_accounts, fleet_stores, fleet_verdicts, whole_fleet
 from keyassay.audit.across_accounts import REPEATED_KEY, SHARED_PRIME, note_factors, partner_of, verdicts_of
 from keyassay.audit.child import Child, first_line
 from keyassay.audit.fleet_pool import SERVER, Pool, SearchError, certificate, look, without_numbers
 from keyassay.audit.fleet_verdicts import Findings
 from keyassay.audit.verdicts import PublicFinding, public
 from keyassay.bulk.results import DEFAULT_BUDGET
-from keyassay.bulk.store import BusyStoreError, DamagedStoreError, Store
+from keyassay.bulk.store import BusyStoreError, Store
 from keyassay.certificates.fleet import Earlier
 from keyassay.certificates.item import Item
 from keyassay.checks import Check, catalogue_digest, check
@@ -126,20 +125,8 @@ class Search:
         return cls(given["database"], given["account_id"], folder, given["memory"], profile, given["budget"])
 
 
-def open_store(search: Search) -> Store:
-    """The account's store; a damaged one is put aside, and everything is compared again.
-
-    Raises:
-        BusyStoreError: another process has it.
-        KeyassayError: the folder cannot be used.
-    """
-    try:
-        return Store(search.store)
-    except DamagedStoreError:
-        aside = search.store.with_name(f"{search.store.name}.damaged")
-        shutil.rmtree(aside, ignore_errors=True)
-        search.store.rename(aside)
-        return Store(search.store)
+def _open_store(database: Database, search: Search) -> Store:
+    return fleet_stores.open_store(database, search.account_id, search.store)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +154,9 @@ def is_needed(database: Database, search: Search) -> bool:
     """Whether there is something to compare.
 
     Raises:
-        BusyStoreError, KeyassayError: as ``open_store``.
+        BusyStoreError, KeyassayError: as ``fleet_stores.open_store``.
     """
-    store = open_store(search)
+    store = _open_store(database, search)
     try:
         work = _work(database, search, store)
         return work.new or work.whole
@@ -246,9 +233,9 @@ def compare(database: Database, search: Search) -> int:
 
     Raises:
         SearchError: it cannot be done.
-        BusyStoreError, KeyassayError: as ``open_store``.
+        BusyStoreError, KeyassayError: as ``fleet_stores.open_store``.
     """
-    store = open_store(search)
+    store = _open_store(database, search)
     pool: Pool | None = None
     new = 0
     try:
@@ -261,7 +248,7 @@ def compare(database: Database, search: Search) -> int:
                 stored = len(store)
                 pool.close()
                 store.close()
-                store = open_store(search)
+                store = _open_store(database, search)
                 if len(store) == stored:
                     raise SearchError(f"{len(pool):,} certificates could not be stored")
                 pool = Pool(database, search.account_id, search.memory, store, new_only=True)
@@ -274,6 +261,7 @@ def compare(database: Database, search: Search) -> int:
             if pool is None:  # else all of them were new
                 pool = Pool(database, search.account_id, search.memory)
             _compare_whole(database, search, pool)
+        fleet_stores.remove_others(database, search.account_id, search.store)
         return new
     finally:
         if pool is not None:
@@ -295,7 +283,7 @@ def _compare_new(database: Database, search: Search, store: Store, pool: Pool) -
         for position, result in enumerate(fleet.spool.block(number), fleet.start_of(number)):
             draft.take(position, result.item)
     fleet_verdicts.write(database, search.account_id, found)
-    draft.commit()
+    fleet_stores.commit(database, search.account_id, store, draft)
 
 
 def _compare_whole(database: Database, search: Search, pool: Pool) -> None:

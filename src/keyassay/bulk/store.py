@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import struct
 import tempfile
 from bisect import bisect_right
@@ -75,6 +76,9 @@ def _hash(octets: bytes) -> int:
 class Segment:
     """One run's contribution, mapped into memory.
 
+    Attributes:
+        digest: SHA-256 of all that is in it.
+
     Raises:
         KeyassayError: the file is damaged or of another version.
     """
@@ -97,6 +101,7 @@ class Segment:
         with path.open("rb") as file:  # read, not mapped: all pages that are touched here stay in memory
             if _digest_of_rest(file, _HEADER.size) != digest:
                 raise self._damaged("its digest is wrong")
+        self.digest: bytes = digest
         body = data[_HEADER.size :]
         ends = np.cumsum(sections).tolist()
         parts = [body[start:end] for start, end in pairwise([0, *ends])]
@@ -291,8 +296,17 @@ class Store(EarlierKeys):
         """Begin the segment of a run."""
         return Draft(self, fleet)
 
-    def write(self, items: NDArray[np.void], sources: bytes, moduli: NDArray[np.void], numbers: list[bytes]) -> None:
-        """Write a segment: to the side first, then under its name.
+    def drop_after(self, count: int) -> None:
+        """Remove all segments but the first ones, the newest first; the store has to be opened again then.
+
+        Raises:
+            OSError: as the system says; the segments before the one that it was about are left.
+        """
+        for segment in reversed(self.segments[count:]):
+            segment.path.unlink()
+
+    def write(self, items: NDArray[np.void], sources: bytes, moduli: NDArray[np.void], numbers: list[bytes]) -> bytes:
+        """Write a segment: to the side first, then under its name; returns its digest.
 
         Raises:
             OSError: as the system says; nothing was added.
@@ -324,6 +338,18 @@ class Store(EarlierKeys):
             os.fsync(folder)
         finally:
             os.close(folder)
+        return digest
+
+
+def remove(folder: Path) -> bool:
+    """Remove a store, damaged or not; false if the folder is none, is in use, or cannot be removed."""
+    try:
+        with (folder / MARK).open("r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder)
+    except OSError:
+        return False
+    return True
 
 
 def _joined(parts: list[NDArray[np.uint64]], dtype: np.dtype[np.uint64]) -> NDArray[np.uint64]:
@@ -431,21 +457,24 @@ class Draft:
         row["index"] = item.index
         self._filled += 1
 
-    def commit(self) -> None:
+    def commit(self) -> bytes | None:
         """Add the segment, unless nothing is new.
+
+        Returns:
+            The segment's digest; None if nothing was new.
 
         Raises:
             OSError: as the system says; nothing was added.
         """
         assert self._filled == len(self._new)
         if not len(self._rows):
-            return
+            return None
         moduli = np.zeros(len(self._moduli), dtype=_MODULUS)
         numbers = [octets for octets, _ in self._moduli]
         moduli["hash"] = [_hash(octets) for octets in numbers]
         moduli["item"] = [row for _, row in self._moduli]
         moduli["end"] = np.cumsum([len(octets) for octets in numbers])
-        self._store.write(self._rows, bytes(self._sources), moduli, numbers)
+        return self._store.write(self._rows, bytes(self._sources), moduli, numbers)
 
 
 def _pairs(identities: NDArray[np.void]) -> NDArray[np.bytes_]:

@@ -529,6 +529,17 @@ fleet_comparisons = Table(
     Column("compared_at", BigInteger, nullable=False),
 )
 
+#: what stores of compared keys (``audit.fleet_search``, outside the database) have come to: a digest of all that is in
+#: one, of which this database has all verdicts; ``checks`` names the checks that compared
+fleet_states = Table(
+    "fleet_states",
+    METADATA,
+    Column("scope", String(12), primary_key=True),
+    Column("checks", String(64), primary_key=True),
+    Column("state", LargeBinary(32), primary_key=True),
+    Column("stored_at", BigInteger, nullable=False),
+)
+
 #: revocation lists that operators uploaded or that were fetched from permitted hosts, the newest of each issuer
 revocation_lists = Table(
     "revocation_lists",
