@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from random import Random
 
 import gmpy2
 import numpy as np
@@ -131,6 +132,21 @@ def test_inverses_by_one_inversion(numbers: list[int]) -> None:
 def test_combs_multiply(name: str, scalars: list[int]) -> None:
     curve = named_curves()[name]
     assert curves.multiply_many(curve, scalars, curve.base) == [multiply(curve, d, curve.base) for d in scalars]
+
+
+@pytest.mark.parametrize("count", [1, 40, 300])
+@pytest.mark.parametrize("bits", [1, 30, 31, 224, 256])
+def test_combs_of_every_width_multiply(count: int, bits: int) -> None:
+    """All digits small, largest, and around the half where their sign changes."""
+    curve = named_curves()["P-256"]
+    base, order = curve.base, int(curve.order)
+    random = Random(count)
+    top = (1 << bits) - 1
+    edges = [top, 0, 1, top >> 1, (top >> 1) + 1, int("88" * 32, 16) & top, int("7f" * 32, 16) & top, order, order - 1]
+    scalars = [*edges[: 7 if bits < 256 else 9], *(random.getrandbits(bits) for _ in range(count))][: count + 8]
+    made = curves.multiply_many(curve, scalars, base)
+    checked = range(0, len(scalars), 1 if count < 300 else 7)
+    assert [made[at] for at in checked] == [multiply(curve, scalars[at], base) for at in checked]
 
 
 def test_multiples_and_neighbours_are_sums() -> None:

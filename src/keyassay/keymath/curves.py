@@ -296,13 +296,26 @@ def multiples(curve: Curve, base: tuple[int, int], count: int) -> list[tuple[int
 
 
 def multiply_many(curve: Curve, scalars: Sequence[int], base: tuple[int, int]) -> list[Point]:
-    """Many multiples of one point on a prime-field curve, by a shared comb of bytes."""
+    """Many multiples of one point of large order on a prime-field curve, by a shared comb.
+
+    The more scalars there are, the wider is the comb: 43 additions of points each for a hundred numbers of 256 bits, 20
+    for a hundred thousand.
+    """
     totals: list[Point] = [None] * len(scalars)
+    bits = max((scalar.bit_length() for scalar in scalars), default=0)
+    width = min(range(4, 16), key=lambda one: ((bits + 1) // one + 1) * (len(scalars) + (1 << one - 1)))
+    half = 1 << width - 1
+    # With half a tooth's range added at each place, a tooth less that half is a digit from -half to half - 1.
+    shifts = range(0, bits + 2, width)  # room for what is added
+    shifted = [scalar + sum(half << shift for shift in shifts) for scalar in scalars]
     power = base
-    for shift in range(0, max((scalar.bit_length() for scalar in scalars), default=0), 8):
-        row: list[Point] = [None, *multiples(curve, power, 255)]
-        totals = add_many(curve, totals, [row[scalar >> shift & 255] for scalar in scalars])
-        following = add(curve, row[255], power)
+    for shift in shifts:
+        row: list[Point] = [None, *multiples(curve, power, half)]
+        row += [None if point is None else (point[0], -point[1]) for point in row[:0:-1]]
+        # row[d] is d times the power, row[-d] its negative; -half comes once, half from the left
+        teeth = [((number >> shift) & (2 * half - 1)) - half for number in shifted]
+        totals = add_many(curve, totals, [row[tooth] for tooth in teeth])
+        following = add(curve, row[half], row[half])
         if following is None:
             break
         power = following
