@@ -37,6 +37,7 @@ ELSEWHERE = {
     "rsa-small-private-exponent": "test_small_exponents.py",
     "fleet-shared-subprime": "test_known_parts.py",
     "rsa-patterned-primes": "test_known_parts.py",
+    "rsa-unseeded-prng": "test_unseeded_primes.py",
     "fleet-signature-nonce": "test_uneven_nonces.py",
 }
 RUN = "rsa-patterned-primes: one prime of 1024 bits is a run of ones over 240 random bits"
