@@ -35,6 +35,23 @@ def roca_device(number: int = 0, subject: str = "", **more: Any) -> fleet_keys.S
     return fleet_keys.device(subject or f"roca-{number}", key=weak_key(number), **more)
 
 
+def broken_beside_others(account_id: str, spki_digest: bytes) -> dict[str, Any]:
+    """A row of ``fleet_verdicts`` or ``server_verdicts`` for a key that shares a prime."""
+    meta = check("fleet-shared-prime").metadata
+    finding = PublicFinding(
+        meta.id, meta.version, Classification.BROKEN, meta.severity, Confidence.PROVEN, meta.reason_code,
+        "its modulus shares a prime",
+    )  # fmt: skip
+    return {
+        "account_id": account_id,
+        "spki_digest": spki_digest,
+        "check_id": meta.id,
+        "version": meta.version,
+        "finding": finding.as_json(),
+        "stored_at": 0,
+    }
+
+
 def broken_by_deep_steps(spki_digest: bytes) -> dict[str, Any]:
     """A row of ``deep_verdicts`` as an audit of profile deep writes it for a key that it has factored."""
     meta = check("rsa-smooth-prime").metadata

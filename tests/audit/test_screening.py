@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec
+from sqlalchemy import insert
 
 import fleet_keys
 from issuing_requests import request
-from keyassay.audit import screening, suppressions
+from keyassay.audit import fleet_search, screening, suppressions
+from keyassay.audit.fleet_pool import SERVER
+from keyassay.audit.fleet_search import Search
 from keyassay.audit.screening import CHECK, Screen
 from keyassay.audit.verdicts import Catalogue, PublicFinding, store
 from keyassay.findings import Classification, Confidence, Severity
-from keyassay.registry import certificates, issuing
+from keyassay.registry import certificates, issuing, transfers
 from keyassay.registry.errors import AlreadyExistsError, BrokenKeyError, InvalidError
 from keyassay.registry.registry import Registry
+from keyassay.storage import schema
 from live_server import client, running
+from sharing_devices import sharing
 from two_accounts import A, B, Rows
-from weak_devices import roca_device, weak_key
+from weak_devices import broken_by_deep_steps, roca_device, weak_key
 
 ROCA = "CERTIFICATE_KEY_VULNERABILITY_CVE-2017-15361"
 REPEATED = "CERTIFICATE_KEY_VULNERABILITY_FLEET_REPEATED_KEY"
@@ -157,6 +163,50 @@ def test_requests_with_broken_keys(registry: Registry, rows: Rows) -> None:
     assert [row["resource_key"] for row in rows.all("audit_findings")] == [issued_key]
     issuing.certify_request(screened(registry), A, pem)  # the same subject: no repeated key
     assert {row["reason_code"] for row in rows.all("audit_findings")} == {ROCA}
+
+
+def test_what_an_audit_has_broken_is_known_at_the_next_registration(
+    registry: Registry, rows: Rows, tmp_path: Path
+) -> None:
+    """Two accounts share a prime; one of them registers another certificate of that key."""
+    here, strict = screened(registry), screened(registry, refuse=True)
+    mine, theirs = sharing(1, 2), sharing(1, 3)
+    register(here, mine)
+    register(here, theirs, B)
+    fleet_search.compare(registry.database, Search(str(registry.database.url), SERVER, tmp_path / "fleet"))
+    assert len(rows.all("server_verdicts")) == 2
+    assert rows.all("audit_findings") == []
+    again = fleet_keys.device("device 1 2 1", key=mine.key, serial=9)  # of the same subject: no repeated key
+    with pytest.raises(BrokenKeyError, match="a certificate of another account of this server"):
+        certificates.register_without_authority(strict, A, again.pem, status="ACTIVE")
+    register(here, again)
+    (found,) = rows.all("audit_findings")
+    assert found["reason_code"] == "CERTIFICATE_KEY_VULNERABILITY_FLEET_SHARED_PRIME"
+    assert found["resource_key"] == f"deviceCertificateId={again.id}"
+    assert not {word for word in (theirs.id, B.account_id) if word in str(found)}
+    register(strict, fleet_keys.device(key=fleet_keys.rsa_key(3)))  # a sound one
+
+
+@pytest.mark.parametrize("kind", ["broken alone", "broken by deep steps", "repeated"])
+def test_certificates_from_another_account_are_screened(registry: Registry, rows: Rows, kind: str) -> None:
+    one = roca_device() if kind == "broken alone" else fleet_keys.device("sensor-1", key=fleet_keys.ec_key(21))
+    register(registry, one)
+    digest = rows.all("certificates")[0]["spki_digest"]
+    if kind == "broken by deep steps":
+        with registry.database.write(A) as transaction:
+            transaction.execute(insert(schema.deep_verdicts).values(broken_by_deep_steps(digest)))
+    if kind == "repeated":
+        register(registry, fleet_keys.device("sensor-2", key=fleet_keys.ec_key(21)), B)
+    transfers.offer(registry, A, one.id, B.account_id)
+    with pytest.raises(InvalidError, match="refused"):
+        transfers.accept(screened(registry, refuse=True), B, one.id)
+    assert certificates.describe(registry, A, one.id)["status"] == "PENDING_TRANSFER"
+    assert rows.operations(B)[-1] == "TransferCertificate"
+    assert rows.all("audit_findings") == []
+    transfers.accept(screened(registry), B, one.id, set_as_active=True)
+    assert certificates.describe(registry, B, one.id)["status"] == "ACTIVE"
+    (found,) = rows.all("audit_findings")
+    assert (found["account_id"], found["resource_key"]) == (B.account_id, f"deviceCertificateId={one.id}")
 
 
 def test_suppressed_findings_are_counted_apart(registry: Registry, rows: Rows) -> None:

@@ -19,7 +19,7 @@ from connecting import now, refused, tell, unregistered
 from keyassay.audit.screening import Screen
 from keyassay.registry import authorities, auto_registration, certificates, transfers
 from keyassay.registry.documents import write_document
-from keyassay.registry.errors import CertificateStateError
+from keyassay.registry.errors import CertificateStateError, InvalidError
 from keyassay.registry.registry import Registry
 from keyassay.storage import schema
 from two_accounts import A, B
@@ -242,6 +242,61 @@ def test_a_key_that_a_deep_audit_has_broken_is_not_activated(registry: Registry)
         certificates.set_status(careful, A, device.id, "ACTIVE")
 
 
+@pytest.mark.parametrize("table", ["fleet_verdicts", "server_verdicts"])
+def test_a_key_that_is_broken_beside_others_is_not_activated(registry: Registry, rows: Any, table: str) -> None:
+    """Whatever the server compares now: what all accounts' keys have shown counts as what the account's own did."""
+    careful = screened(registry)
+    with_authority(careful)
+    device = fleet_keys.device("sharing", CA)
+    assert outcome(careful, device) == "PENDING_ACTIVATION"
+    (row,) = rows.all("certificates")
+    verdict = weak_devices.broken_beside_others(A.account_id, row["spki_digest"])
+    elsewhere = {**verdict, "account_id": B.account_id}
+    with registry.database.write(A) as transaction:
+        transaction.execute(insert(schema.METADATA.tables[table]).values([elsewhere]))
+    certificates.set_status(careful, A, device.id, "INACTIVE")
+    with registry.database.write(A) as transaction:
+        transaction.execute(insert(schema.METADATA.tables[table]).values([verdict]))
+    with pytest.raises(CertificateStateError, match="shares a prime"):
+        certificates.set_status(careful, A, device.id, "ACTIVE")
+    assert certificates.describe(careful, A, device.id)["status"] == "INACTIVE"
+
+
+def test_a_finding_of_an_older_version_of_its_check_hinders_nothing(registry: Registry, rows: Any) -> None:
+    careful = screened(registry)
+    with_authority(careful)
+    device = fleet_keys.device("sharing", CA)
+    outcome(careful, device)
+    (row,) = rows.all("certificates")
+    verdict = weak_devices.broken_beside_others(A.account_id, row["spki_digest"])
+    verdict["finding"]["version"] -= 1
+    with registry.database.write(A) as transaction:
+        transaction.execute(insert(schema.fleet_verdicts).values(verdict))
+    certificates.set_status(careful, A, device.id, "ACTIVE")
+
+
+def test_a_broken_key_is_not_activated_by_way_of_a_transfer(registry: Registry, broken: fleet_keys.Signed) -> None:
+    careful, careless = screened(registry), screened(registry, activate_broken=True)
+    with_authority(careful)
+    outcome(careful, broken)
+    certificates.set_status(careful, A, broken.id, "INACTIVE")
+    transfers.offer(careful, A, broken.id, B.account_id)
+    with pytest.raises(InvalidError, match="broken"):
+        transfers.accept(careful, B, broken.id, set_as_active=True)
+    assert certificates.describe(careful, A, broken.id)["status"] == "PENDING_TRANSFER"
+    transfers.accept(careful, B, broken.id)
+    with pytest.raises(CertificateStateError, match="broken"):
+        certificates.set_status(careful, B, broken.id, "ACTIVE")
+    transfers.offer(careful, B, broken.id, A.account_id)  # and back
+    transfers.accept(careful, A, broken.id)
+    with pytest.raises(CertificateStateError, match="broken"):
+        certificates.set_status(careful, A, broken.id, "ACTIVE")
+    transfers.offer(careful, A, broken.id, B.account_id)
+    transfers.accept(careless, B, broken.id, set_as_active=True)
+    for status in ("INACTIVE", "ACTIVE"):  # somebody has decided about it
+        certificates.set_status(careful, B, broken.id, status)
+
+
 def test_certificates_that_were_active_or_that_somebody_registered_go_as_on_aws(
     registry: Registry, broken: fleet_keys.Signed
 ) -> None:
@@ -293,10 +348,6 @@ def test_templates_are_kept_as_they_are_given(registry: Registry) -> None:
 def test_a_certificate_s_id_is_the_digest_of_what_came(registry: Registry) -> None:
     with_authority(registry)
     device = fleet_keys.device("new", CA)
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    from keyassay.registry.errors import InvalidError
-
     der = device.certificate.public_bytes(Encoding.DER)
     assert device.certificate.fingerprint(hashes.SHA256()).hex() == device.id
     with pytest.raises(InvalidError):

@@ -302,6 +302,20 @@ def test_a_key_at_two_places_halts_its_thing(registry: Registry, rows: Rows) -> 
     assert unit(registry, replacement_id, "a").state is State.PLANNED
 
 
+@pytest.mark.parametrize("table", ["fleet_verdicts", "server_verdicts"])
+def test_a_new_key_that_is_broken_beside_others_halts_its_thing(registry: Registry, rows: Rows, table: str) -> None:
+    replacement_id = start(registry, old_device(registry, "pump-1"))
+    work(registry)
+    new = issue(registry, unit(registry, replacement_id, "pump-1"))
+    (row,) = rows.all("certificates", id=new)
+    verdict = weak_devices.broken_beside_others(A.account_id, row["spki_digest"])
+    with registry.database.write(A) as transaction:
+        transaction.execute(insert(schema.METADATA.tables[table]).values(verdict))
+    connect(registry, new, "pump-1")
+    work(registry)
+    assert unit(registry, replacement_id, "pump-1").state is State.HALTED
+
+
 def test_a_new_key_that_a_deep_audit_has_broken_halts_its_thing(registry: Registry, rows: Rows) -> None:
     replacement_id = start(registry, old_device(registry, "pump-1"))
     work(registry)

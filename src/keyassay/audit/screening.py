@@ -1,8 +1,9 @@
-"""Screening: the keys of certificates are looked at while they are being registered.
+"""Screening: the keys of certificates are looked at while they are being registered, or accepted from another account.
 
 What costs milliseconds happens before the transaction: the checks of single keys of profile fast that can find a key
-broken, or what the cache of verdicts knows. Inside it: whether the account has the key already, under another subject,
-which an index tells. (A key that is kept at a renewal, with the same subject, is nothing to report.)
+broken, or what the cache of verdicts knows. Inside it: whether an audit has broken the key, and whether the account has
+it already, under another subject, which indexes tell. (A key that is kept at a renewal, with the same subject, is not
+reported.)
 
 ``report``: the certificate is registered, and its findings are in the day's task ``screening-YYYYMMDD`` at once.
 ``refuse``: it is not registered. Shared primes take a whole fleet: the search for them follows in batches.
@@ -38,6 +39,7 @@ from keyassay.checks import check
 from keyassay.findings import Classification, Confidence, Profile
 from keyassay.keymath.curves import named_curve
 from keyassay.output.description import sentence
+from keyassay.registry.activation import broken_by
 from keyassay.registry.errors import BrokenKeyError
 from keyassay.storage import schema
 from keyassay.storage.database import Actor, Database, Transaction
@@ -135,10 +137,15 @@ class Screen:
     def record(self, transaction: Transaction, certificate_id: str, subject: bytes, examined: Examined) -> None:
         """Keep the verdict; report what was found, or refuse the certificate for it.
 
+        What audits have found out about the key counts as well: by itself or beside other keys.
+
         Raises:
             BrokenKeyError: it is refused.
         """
-        findings = [one for one in settle(examined.findings) if one.is_proven_broken]
+        told = broken_by(transaction.connection, transaction.account_id, examined.digest)
+        of_check = {one["check"]: PublicFinding.from_json(one) for one in told}
+        of_check.update((one.check, one) for one in examined.findings)
+        findings = [one for one in settle(of_check.values()) if one.is_proven_broken]
         findings += _repeated(transaction, certificate_id, subject, examined.digest)
         if findings and self._refuse:
             raise BrokenKeyError(f"the certificate's key is refused: {findings[0].message}")

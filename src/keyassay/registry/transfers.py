@@ -12,8 +12,11 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, select
 
+from keyassay.registry.activation import check_activation
+from keyassay.registry.admission import read_der
 from keyassay.registry.certificates import check_id, find, remember, touch
 from keyassay.registry.errors import (
+    BrokenKeyError,
     CertificateStateError,
     InvalidError,
     NotFoundError,
@@ -113,14 +116,20 @@ def _explain(connection: Connection, actor: Actor, certificate_id: str) -> Excep
     return InvalidError("the certificate is not being transferred to this account")
 
 
-@contextmanager
-def _ending(registry: Registry, actor: Actor, certificate_id: str) -> Iterator[tuple[Transaction, RowMapping]]:
-    """A transaction of both sides with the row that is on its way to the actor."""
+def _offered_to(registry: Registry, actor: Actor, certificate_id: str) -> RowMapping:
+    """The row that is on its way to the actor."""
     check_id(certificate_id)
     with registry.database.read() as connection:
         row = _offered(connection, certificate_id, target=actor.account_id)
         if row is None:
             raise _explain(connection, actor, certificate_id)
+    return row
+
+
+@contextmanager
+def _ending(registry: Registry, actor: Actor, row: RowMapping) -> Iterator[tuple[Transaction, RowMapping]]:
+    """A transaction of both sides with that row, as it is then."""
+    certificate_id = row["id"]
     with registry.database.write(actor, row["account_id"]) as transaction:
         again = _offered(transaction.connection, certificate_id, target=actor.account_id)
         if again is None or again["account_id"] != row["account_id"]:
@@ -129,15 +138,25 @@ def _ending(registry: Registry, actor: Actor, certificate_id: str) -> Iterator[t
 
 
 def accept(registry: Registry, actor: Actor, certificate_id: str, *, set_as_active: bool = False) -> None:
-    """Take a certificate that was offered to the actor's account.
+    """Take a certificate that was offered to the actor's account; its key is screened as at a registration.
 
     Raises:
         NotFoundError, InvalidError, TransferCompletedError: nothing is offered, or the account has it already.
+        InvalidError: screening refuses the key; or the certificate registered itself, was never ACTIVE and may not be
+            now, since its key is broken.
     """
-    with _ending(registry, actor, certificate_id) as (transaction, row):
+    offered = _offered_to(registry, actor, certificate_id)
+    admitted = read_der(bytes(offered["der"]))
+    examined = registry.examine(admitted.spki)
+    with _ending(registry, actor, offered) as (transaction, row):
         own = select(_C.id).where(_C.account_id == actor.account_id, _C.id == certificate_id)
         if transaction.execute(own).first() is not None:
             raise InvalidError("the certificate is registered in this account already")
+        if set_as_active and not registry.activate_broken:
+            try:
+                check_activation(transaction, row)
+            except CertificateStateError as error:  # the API knows no other error for transfers
+                raise InvalidError(error.message) from None
         source = row["account_id"]
         remember(transaction, row)
         touch(
@@ -158,6 +177,11 @@ def accept(registry: Registry, actor: Actor, certificate_id: str, *, set_as_acti
         }
         transaction.execute(schema.ended_transfers.insert().values(ended))
         _record(transaction, "AcceptCertificateTransfer", certificate_id, source, actor.account_id)
+        if registry.screening is not None:
+            try:
+                registry.screening.record(transaction, certificate_id, admitted.subject, examined)
+            except BrokenKeyError as error:
+                raise InvalidError(error.message) from None
 
 
 def reject(registry: Registry, actor: Actor, certificate_id: str, reason: str | None = None) -> None:
@@ -166,7 +190,7 @@ def reject(registry: Registry, actor: Actor, certificate_id: str, reason: str | 
     Raises:
         NotFoundError, InvalidError, TransferCompletedError: nothing is offered.
     """
-    with _ending(registry, actor, certificate_id) as (transaction, row):
+    with _ending(registry, actor, _offered_to(registry, actor, certificate_id)) as (transaction, row):
         touch(
             transaction,
             row,

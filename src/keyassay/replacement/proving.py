@@ -162,16 +162,17 @@ class _Known:
 
 
 def _verdicts(connection: Connection, account_id: str, digests: Iterable[bytes]) -> Mapping[bytes, _Known]:
-    """What is known of keys by themselves, from deep audits too, and beside the other keys of the account."""
-    columns, fleet = schema.key_verdicts.c, schema.fleet_verdicts.c
+    """What is known of keys by themselves, from deep audits too, and beside the other keys of the account or all."""
+    columns = schema.key_verdicts.c
     wanted = list(digests)
     found: dict[bytes, _Known] = {}
     beside: dict[bytes, list[PublicFinding]] = {}
-    query = select(fleet.spki_digest, fleet.finding).where(
-        fleet.account_id == account_id, fleet.spki_digest.in_(wanted)
-    )
-    for row in connection.execute(query):
-        beside.setdefault(bytes(row.spki_digest), []).append(PublicFinding.from_json(row.finding))
+    for table in (schema.fleet_verdicts, schema.server_verdicts):
+        query = select(table.c.spki_digest, table.c.finding).where(
+            table.c.account_id == account_id, table.c.spki_digest.in_(wanted)
+        )
+        for row in connection.execute(query):
+            beside.setdefault(bytes(row.spki_digest), []).append(PublicFinding.from_json(row.finding))
     for digest, (deeper, _) in deep_search.read(connection, wanted).items():
         beside.setdefault(digest, []).extend(deeper)
     alone = select(columns.spki_digest, columns.catalogue, columns.findings).where(columns.spki_digest.in_(wanted))
