@@ -20,19 +20,23 @@ from random import Random
 import gmpy2
 
 from keyassay.bulk.deep import examine_deeply
+from keyassay.bulk.results import DEFAULT_BUDGET
 from keyassay.certificates.public_key import EcPublicKey, RsaPublicKey
-from keyassay.checks import Context, check
+from keyassay.checks import Context, catalogue, check
+from keyassay.checks.rsa_small_factor import CURVES
 from keyassay.findings import Profile
 from keyassay.keymath import coppersmith, ecm, factoring, hidden_number, residues, roca, smooth
 from keyassay.keymath import small_exponent as small
 from keyassay.keymath.curves import multiply, named_curves
 from keyassay.keymath.subprimes import shared_subprimes
+from keyassay.lists.recipes.unseeded import GENERATORS, Origin
 
 Row = tuple[str, float, str]
 #: attacks by name; each gets the size of the modulus in bits
 ATTACKS: dict[str, Callable[[int], Iterator[Row]]] = {}
 
-RANDOM = Random(1)
+#: no seed that rsa-unseeded-prng tries
+RANDOM = Random("deep")
 
 
 def attack(function: Callable[[int], Iterator[Row]]) -> Callable[[int], Iterator[Row]]:
@@ -160,12 +164,11 @@ def smooth_neighbour(size: int) -> Iterator[Row]:
 def curves(size: int) -> Iterator[Row]:
     """One curve of each level on a sound key."""
     n = prime(size // 2) * prime(size // 2)
-    for bound, width in ((500, 630), (2_000, 2_310), (11_000, 6_930), (50_000, 30_030)):
-        level = ecm.Level(bound, width)
-        ecm.multiplier(bound)
+    for _, _, _, level in CURVES:
+        ecm.multiplier(level.bound)
         spent = seconds(lambda level=level: ecm.factor_by_curve(n, 9, level, lambda: None))
-        reach = width * len(smooth.coprime_residues(width)) // 2
-        yield f"a curve to {bound:,}", spent, f"one prime to {reach:,}"
+        reach = level.width * len(smooth.coprime_residues(level.width)) // 2
+        yield f"a curve to {level.bound:,}", spent, f"one prime to {reach:,}"
 
 
 @attack
@@ -176,6 +179,31 @@ def ratios(size: int) -> Iterator[Row]:
     assert not findings
     for report in reports:
         yield report.step, report.seconds, f"{report.outcome.value}, {report.detail}"
+
+
+@attack
+def unseeded(size: int) -> Iterator[Row]:
+    """The deep step of rsa-unseeded-prng on a sound key, and on keys of which one prime is above an output."""
+    one = check("rsa-unseeded-prng")
+    q = prime(size // 2)
+    for name in (None, *GENERATORS):
+        p = prime(size // 2) if name is None else int(gmpy2.next_prime(Origin(name, "top2", 0).start(size // 2)))
+        findings, [report] = examine_deeply(RsaPublicKey(p * q, 65537), [one], Context(profile=Profile.DEEP), 60.0)
+        assert bool(findings) is (name is not None)
+        if name is None:
+            yield f"{report.step}, a sound key", report.seconds, f"{report.outcome.value}, {report.detail}"
+
+
+@attack
+def whole_key(size: int) -> Iterator[Row]:
+    """All deep steps on a sound key with e = 65537, within the budget of a scan."""
+    key = RsaPublicKey(prime(size // 2) * prime(size // 2), 65537)
+    for _ in range(2):  # the first key of a process makes tables and loads libraries
+        findings, reports = examine_deeply(key, catalogue(), Context(profile=Profile.DEEP), DEFAULT_BUDGET)
+    assert not findings
+    for report in reports:
+        yield f"{report.check}: {report.step}", report.seconds, f"{report.outcome.value}, {report.detail}"
+    yield "all steps", sum(report.seconds for report in reports), f"of {DEFAULT_BUDGET} s"
 
 
 def quiet(_done: int, _total: int, _unit: str) -> None:

@@ -24,7 +24,7 @@ MISSED = [case for case in cases_of("rsa-smooth-prime") if case.verdict == "near
 PLANTED = [
     case for case in cases_of("rsa-small-factor") if case.verdict == "weak" and case.name.startswith("factor of")
 ]
-BOUNDS = {500: (630, 0, 40), 2_000: (2_310, 40, 60), 11_000: (6_930, 100, 74)}
+BOUNDS = {1_000: (630, 0, 30), 5_000: (2_730, 30, 54), 15_000: (5_460, 84, 100)}
 
 
 @cache

@@ -14,8 +14,8 @@ digest of N and their number: the same key meets the same curves.
 Cost: 20 us a key in fast, up to 90 in standard; next to nothing beside fleet-shared-prime. Deep: see below.
 
 Profiles: fast: factors below 2^16. Standard, and every run with fleet-shared-prime: below 2^20. Deep, as far as its
-budget goes: 40 curves with the bound 500 and one larger prime to 45,000, 60 with 2,000 and 550,000, 74 with 11,000 and
-5 million, 214 with 50,000 and 86 million (above 4,608 bits the last two with a smaller second bound).
+budget goes: 30 curves with the bound 1,000 and one larger prime to 45,000, 54 with 5,000 and 780,000, 100 with 15,000
+and 3 million, 240 with 70,000 and 86 million (above 4,608 bits the last three with a second bound of 550,000).
 
 Mistakes: none: a finding carries the factor. An even modulus is rsa-invalid-modulus.
 
@@ -39,13 +39,13 @@ from keyassay.findings import Classification, Confidence, Factor, Profile, Sever
 from keyassay.keymath.ecm import Level, factor_by_curve, sigma_of
 from keyassay.keymath.factoring import least_prime_factor, odd_primorial, with_common_factor
 
-#: Profile deep: stage, CPU seconds of a curve at 2048 bits, curves, bounds. Levels are about right for
-#: factors of 40, 52, 64 and 80 bits, of which they find more than half.
+#: Profile deep: stage, CPU seconds of a curve at 2048 bits, curves, bounds. A level with those before it finds nine of
+#: ten factors of 40, 52, 64 and 80 bits; bounds and numbers are those that do so in the least time.
 CURVES = (
-    (4, 0.04, 40, Level(500, 630)),
-    (5, 0.11, 60, Level(2_000, 2_310)),
-    (6, 0.45, 74, Level(11_000, 6_930)),
-    (7, 2.2, 214, Level(50_000, 30_030)),
+    (4, 0.04, 30, Level(1_000, 630)),
+    (5, 0.15, 54, Level(5_000, 2_730)),
+    (6, 0.45, 100, Level(15_000, 5_460)),
+    (7, 2.3, 240, Level(70_000, 30_030)),
 )
 #: Beyond this many bits the largest second stage would take more than a second between two looks at the clock.
 _LARGE = 4608
@@ -63,7 +63,7 @@ LIMITS = {Profile.FAST: 1 << 16, Profile.STANDARD: 1 << 20, Profile.DEEP: 1 << 2
     severity=Severity.CRITICAL,
     confidence=Confidence.PROVEN,
     profile=Profile.FAST,
-    version=2,
+    version=3,
     references=(
         "Heninger, Durumeric, Wustrow, Halderman 2012: Mining your Ps and Qs",
         "Lenstra 1987: Factoring integers with elliptic curves",

@@ -102,8 +102,8 @@ def smooth_prime() -> list[str]:
 
 
 #: bits of the factor, bounds and numbers of the curves that are to find it
-PLANTED = ((40, Level(500, 630), range(40)), (52, Level(2_000, 2_310), range(40, 60)),
-           (64, Level(11_000, 6_930), range(100, 108)))  # fmt: skip
+PLANTED = ((40, Level(1_000, 630), range(30)), (52, Level(5_000, 2_730), range(30, 50)),
+           (64, Level(15_000, 5_460), range(84, 92)))  # fmt: skip
 
 
 def small_factor() -> list[str]:
