@@ -55,7 +55,7 @@ def run(tmp_path):
         folder.mkdir()
         for number, der in enumerate(certificates):
             (folder / f"{number:03d}.der").write_bytes(der)
-        chosen = Settings(profile=Profile.FAST, only=COMPARED, against=tmp_path / "store", **more)
+        chosen = Settings(**{"profile": Profile.FAST, "only": COMPARED, "against": tmp_path / "store", **more})
         scan = Scan([str(folder)], chosen)
         found = [list(result.findings) for result in scan]
         return found, scan.summary
@@ -124,6 +124,42 @@ def test_a_renewal_between_runs_is_a_notice(run):
     run(certificate(key, "same", 1))
     found, _ = run(certificate(key, "same", 2))
     assert [one.classification for one in found[0]] == [Classification.NOTICE]
+
+
+def with_subprime(r, size, chance):
+    """A prime of the form 2ra + 1."""
+    while True:
+        found = 2 * r * chance.getrandbits(size - 1 - r.bit_length()) + 1
+        if found.bit_length() == size and gmpy2.is_prime(found):
+            return found
+
+
+@pytest.mark.parametrize(("bits", "broken"), [(300, True), (120, False)])
+def test_a_factor_of_n_less_1_shared_with_an_earlier_run(run, bits, broken):
+    chance = random.Random(bits)
+    r, other = primes(2, bits, seed=bits)
+    weak = [
+        certificate(rsa(with_subprime(r, 512, chance), with_subprime(r, 512, chance)), name, number)
+        for number, name in enumerate(("old", "new", "newer"), 1)
+    ]
+    alone = certificate(rsa(with_subprime(other, 512, chance), with_subprime(other, 512, chance)), "alone", 7)
+    deep = {"profile": Profile.DEEP, "only": ("fleet-shared-subprime",)}
+    found, _ = run(weak[0], certificate(rsa(P[0], P[1]), "sound", 4), **deep)
+    assert checks(found) == [[], []]
+    found, _ = run(certificate(rsa(P[2], P[3]), "sound too", 5), weak[1], alone, **deep)
+    assert checks(found) == [[], ["fleet-shared-subprime"], []]
+    [finding] = found[1]
+    assert finding.classification is (Classification.BROKEN if broken else Classification.NOTICE)
+    assert "of an earlier run" in finding.message
+    partner = finding.evidence.describe()["partner"]
+    assert partner["source"].endswith("000.der")
+    assert partner["sha256"] == hashlib.sha256(weak[0]).digest()
+    # a single key, and one that has come before: its partners are those of the other runs
+    for der in (weak[2], weak[0]):
+        found, _ = run(der, **deep)
+        assert checks(found) == [["fleet-shared-subprime"]]
+    found, _ = run(alone, **deep)
+    assert checks(found) == [[]]
 
 
 def test_the_same_run_again_finds_and_adds_nothing(run, tmp_path):

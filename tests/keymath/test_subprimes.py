@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 from random import Random
 
@@ -9,6 +10,7 @@ import gmpy2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keyassay.keymath.factoring import product
 from keyassay.keymath.subprimes import factor_by_subprime, rough_part, shared_subprimes
 
 
@@ -61,10 +63,11 @@ def test_groups_are_found_and_nobody_else(seed: int, sizes: list[int], sound: in
     random.shuffle(moduli)
     found = shared_subprimes(moduli, 64)
     assert {moduli[index] for index in found} == set(groups)
-    for index, (r, partner) in found.items():
-        assert partner != index
-        assert r % groups[moduli[index]] == 0
-        assert (moduli[index] - 1) % r == (moduli[partner] - 1) % r == 0
+    for index, one in found.items():
+        assert one.partner is not None
+        assert one.partner != index
+        assert one.divisor % groups[moduli[index]] == 0
+        assert (moduli[index] - 1) % one.divisor == (moduli[one.partner] - 1) % one.divisor == 0
 
 
 def test_a_key_in_two_groups_has_a_partner() -> None:
@@ -75,8 +78,8 @@ def test_a_key_in_two_groups_has_a_partner() -> None:
     with_r, with_s = (common(random, one, 200) * common(random, one, 200) for one in (r, s))
     found = shared_subprimes([both, with_r, with_s], 64)
     assert set(found) == {0, 1, 2}
-    assert all(one in (r, s) for one, _ in found.values())
-    assert {found[1][1], found[2][1]} == {0}
+    assert all(one.divisor in (r, s) for one in found.values())
+    assert {found[1].partner, found[2].partner} == {0}
 
 
 def test_small_common_factors_count_for_nothing() -> None:
@@ -85,3 +88,73 @@ def test_small_common_factors_count_for_nothing() -> None:
     moduli = [common(random, smooth, 800) * common(random, smooth, 800) for _ in range(2)]
     assert gmpy2.gcd(moduli[0] - 1, moduli[1] - 1).bit_length() > 600
     assert shared_subprimes(moduli, 64) == {}
+
+
+class Blocks:
+    """Others in blocks of three."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        self._blocks = [numbers[at : at + 3] for at in range(0, len(numbers), 3)]
+
+    @property
+    def block_count(self) -> int:
+        return len(self._blocks)
+
+    def products(self) -> Iterator[gmpy2.mpz]:
+        return (product([gmpy2.mpz(one) for one in block]) for block in self._blocks)
+
+    def block(self, number: int) -> list[int]:
+        return self._blocks[number]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.lists(st.tuples(st.integers(1, 3), st.integers(0, 3)), min_size=1, max_size=4),
+    st.tuples(st.integers(0, 4), st.integers(0, 9)),
+)
+def test_others_are_partners_where_no_modulus_is(
+    seed: int, groups: list[tuple[int, int]], sound: tuple[int, int]
+) -> None:
+    """Groups of moduli and others that have an r in common; even numbers among the others change nothing."""
+    random = Random(seed)
+    moduli: dict[int, tuple[int, int, int]] = {}
+    others: list[int] = [prime(random, 140) * 2, 2, 1]
+    for inside, outside in groups:
+        r = prime(random, 80)
+        members = list({common(random, r, 140) * common(random, r, 140) for _ in range(inside + outside)})
+        for n in members[:inside]:
+            moduli[n] = (r, inside, len(members) - inside)
+        others += members[inside:]
+    for place, count in enumerate(sound):
+        numbers = [prime(random, 140) * prime(random, 140) for _ in range(count)]
+        others += numbers if place else []
+        moduli.update({n: (0, 0, 0) for n in numbers if not place})
+    given_ = list(moduli)
+    random.shuffle(given_)
+    random.shuffle(others)
+    found = shared_subprimes(given_, 64, others=Blocks(others))
+    assert {given_[index] for index in found} == {
+        n for n, (_, inside, outside) in moduli.items() if inside + outside > 1
+    }
+    for index, one in found.items():
+        r, inside, _ = moduli[given_[index]]
+        partner = one.outside if one.partner is None else given_[one.partner]
+        assert partner is not None
+        assert partner != given_[index]
+        assert (one.partner is None) == (inside == 1)
+        assert one.divisor % r == 0 == (partner - 1) % one.divisor == (given_[index] - 1) % one.divisor
+
+
+def test_a_key_that_shares_with_a_modulus_too_little_shares_with_another() -> None:
+    """40 bits with one of the run, 70 with each of two of the others: found with one of these."""
+    random = Random(12)
+    few, r, s = prime(random, 40), prime(random, 70), prime(random, 70)
+    key = common(random, few * r * s, 240) * common(random, few * r * s, 240)
+    beside = common(random, few, 140) * common(random, few, 140)
+    others = [common(random, one, 140) * common(random, one, 140) for one in (r, s)]
+    found = shared_subprimes([key, beside], 64, others=Blocks(others))
+    assert set(found) == {0}
+    assert found[0].partner is None
+    assert found[0].outside in others
+    assert found[0].divisor in (r, s)

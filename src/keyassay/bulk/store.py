@@ -395,6 +395,10 @@ class _Besides(Others):
     def _without(self, segment: Segment, block: int) -> set[int]:
         return self._excluded.get((segment.path, block), set())
 
+    @property
+    def block_count(self) -> int:
+        return len(self._blocks)
+
     def products(self) -> Iterator[mpz]:
         for segment, block in self._blocks:
             excluded = self._without(segment, block)

@@ -76,6 +76,10 @@ class Others(Protocol):
     something is shared once more, with the members of the blocks concerned.
     """
 
+    @property
+    def block_count(self) -> int:
+        """How many blocks there are."""
+
     def products(self) -> Iterator[mpz]:
         """The product of each block."""
 
@@ -185,13 +189,16 @@ def common_factors(
     return CommonFactors(dict(sorted(found.items())), dict(sorted(known.items())))
 
 
-def shared_parts(numbers: Sequence[int], *, threads: int = 1, progress: Progress | None = None) -> list[mpz]:
-    """What each number has in common with the product of all the others, powers of primes included.
+def shared_parts(
+    numbers: Sequence[int], *, others: Others | None = None, threads: int = 1, progress: Progress | None = None
+) -> list[mpz]:
+    """What each number has in common with the product of all the rest, powers of primes included.
 
     For numbers of which nearly all share small factors: ``common_factors`` would look for partners of all of them.
 
     Args:
         numbers: distinct, above 1.
+        others: numbers that are part of that product and that nothing is said of.
         threads: as for ``common_factors``, which takes as much memory.
         progress: likewise.
     """
@@ -199,7 +206,7 @@ def shared_parts(numbers: Sequence[int], *, threads: int = 1, progress: Progress
         return []
     report = progress or (lambda _share: None)
     with _pool(threads) as pool:
-        return common_parts([mpz(number) for number in numbers], mpz(1), pool, report)
+        return common_parts([mpz(number) for number in numbers], mpz(1), pool, report, others=others)
 
 
 def memory_needed(count: int, bits: int, *, others: bool = False) -> int:

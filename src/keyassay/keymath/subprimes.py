@@ -7,13 +7,15 @@ Two random N - 1 have r in common with probability about 1/r^2; where both prime
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import gmpy2
 from gmpy2 import mpz
 
-from keyassay.keymath.batch_gcd import Progress, common_factors, shared_parts
+from keyassay.keymath.batch_gcd import Others, Progress, common_factors, shared_parts
+from keyassay.keymath.factoring import product
 
 #: Primes below this are common to many N - 1 and say nothing.
 SMOOTH = 1 << 20
@@ -42,33 +44,84 @@ def rough_part(number: int) -> mpz:
     return rest
 
 
+@dataclass(frozen=True, slots=True)
+class Subprime:
+    """What an N - 1 has in common with that of a partner.
+
+    Attributes:
+        divisor: r, without prime factors below 2^20; divides both.
+        partner: index of the partner among the moduli, or None.
+        outside: the partner itself where it is one of the others, else None.
+    """
+
+    divisor: int
+    partner: int | None
+    outside: int | None = None
+
+
+class _LessOne(Others):
+    """The odd ones of some others, each less 1."""
+
+    def __init__(self, others: Others) -> None:
+        self._others = others
+
+    @property
+    def block_count(self) -> int:
+        return self._others.block_count
+
+    def products(self) -> Iterator[mpz]:
+        for number in range(self.block_count):
+            yield product([mpz(one) for one in self.block(number)])
+
+    def block(self, number: int) -> list[int]:
+        return [n - 1 for n in self._others.block(number) if n & 1 and n > 2]
+
+
 def shared_subprimes(
-    moduli: Sequence[int], least: int, *, threads: int = 1, progress: Progress | None = None
-) -> dict[int, tuple[int, int]]:
+    moduli: Sequence[int],
+    least: int,
+    *,
+    others: Others | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> dict[int, Subprime]:
     """Which N - 1 have more in common than chance gives.
 
     Args:
         moduli: distinct and above 2.
         least: bits that the common part must have, primes below 2^20 left out.
+        others: moduli that these are compared with as well, none of them among these. All are read, and 25 us of each
+            go into products.
         threads: as for ``batch_gcd.common_factors``, which takes as much memory.
         progress: likewise.
 
     Returns:
-        By index: (r, index of a partner): r divides both N - 1 and has no prime factor below 2^20.
+        By index: what it shares and with whom; with one of the others where it shares with none of the moduli.
     """
     rests: dict[int, int] = {}
-    for index, part in enumerate(shared_parts([n - 1 for n in moduli], threads=threads, progress=progress)):
+    besides = None if others is None else _LessOne(others)
+    parts = shared_parts([n - 1 for n in moduli], others=besides, threads=threads, progress=progress)
+    for index, part in enumerate(parts):
         if part.bit_length() >= least:
             rest = int(rough_part(part))
             if rest.bit_length() >= least:
                 rests[index] = rest
+    found = _among_themselves(rests, least, threads)
+    left = {index: rest for index, rest in rests.items() if index not in found}
+    if besides is not None and left:
+        found.update(_with_others(left, least, besides, threads))
+    return found
+
+
+def _among_themselves(rests: Mapping[int, int], least: int, threads: int) -> dict[int, Subprime]:
+    """Partners by index, for what each has in common with all the rest."""
     holders: dict[int, list[int]] = defaultdict(list)
     for index, rest in rests.items():
         holders[rest].append(index)
-    found: dict[int, tuple[int, int]] = {}
+    found: dict[int, Subprime] = {}
     for rest, members in holders.items():
         for index in members if len(members) > 1 else ():
-            found[index] = rest, members[0] if index != members[0] else members[1]
+            found[index] = Subprime(rest, members[0] if index != members[0] else members[1])
     # What is in common with several others at once differs from each of them.
     distinct = list(holders)
     for place, shared in common_factors(distinct, threads=threads).shared.items():
@@ -77,16 +130,55 @@ def shared_subprimes(
         one, other = holders[distinct[place]][0], holders[distinct[shared.partner]][0]
         common = int(gmpy2.gcd(distinct[place], distinct[shared.partner]))
         if common.bit_length() >= least:
-            found.setdefault(one, (common, other))
-            found.setdefault(other, (common, one))
+            found.setdefault(one, Subprime(common, other))
+            found.setdefault(other, Subprime(common, one))
     # One that shares with several was matched with one of them only.
     centres = [index for index in found if len(holders[rests[index]]) == 1][:CENTRES]
     for index in rests.keys() - found.keys():
         for centre in centres:
             common = int(gmpy2.gcd(rests[index], rests[centre]))
             if common.bit_length() >= least:
-                found[index] = common, centre
+                found[index] = Subprime(common, centre)
                 break
+    return found
+
+
+def _with_others(rests: Mapping[int, int], least: int, others: Others, threads: int) -> dict[int, Subprime]:
+    """Partners among the others, for what each has in common with all the rest."""
+    whole = product([mpz(rest) for rest in rests.values()])
+    #: an outside number by what it has in common with the rests
+    holders: dict[int, int] = {}
+    for number, together in enumerate(others.products()):
+        common = gmpy2.gcd(together % whole, whole)
+        if common.bit_length() < least:
+            continue
+        for one in others.block(number):
+            part = int(gmpy2.gcd(common % one, one)) if one > 1 else 1
+            if part.bit_length() >= least:
+                holders.setdefault(part, one)
+    found: dict[int, Subprime] = {}
+
+    def take(index: int, part: int) -> bool:
+        """Whether that outside number has enough in common with it."""
+        common = int(gmpy2.gcd(rests[index], part))
+        if common.bit_length() >= least:
+            found.setdefault(index, Subprime(common, None, holders[part] + 1))
+        return index in found
+
+    for index, rest in rests.items():
+        if rest in holders:
+            take(index, rest)
+    indices = {rest: index for index, rest in rests.items() if index not in found}
+    numbers = [*indices, *(part for part in holders if part not in indices)]
+    for place, shared in common_factors(numbers, threads=threads).shared.items():
+        if shared.partner is None:
+            continue
+        for one, other in ((place, shared.partner), (shared.partner, place)):
+            if one < len(indices) <= other:
+                take(indices[numbers[one]], numbers[other])
+    centres = list(holders)[:CENTRES]
+    for index in rests.keys() - found.keys():
+        any(take(index, part) for part in centres)
     return found
 
 
