@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from keyassay.storage import schema
 from keyassay.storage.database import Actor, BusyError, Database
 from keyassay.storage.upgrading import upgrade
+from keyassay.storage.writing import CHECKPOINT
 
 ACTOR = Actor("111111111111", "AKIATEST")
 
@@ -187,6 +189,31 @@ def test_a_database_that_was_closed_opens_again(file: Database) -> None:
     file.close()
     enter(file, 2)
     assert names(file) == ["1", "2"]
+
+
+def test_what_was_written_gets_into_the_file_though_the_log_is_short(file: Database) -> None:
+    path = file.url.removeprefix("sqlite:///")
+
+    def in_the_file() -> int:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as alone:  # sees no log
+            return int(alone.execute("SELECT count(*) FROM accounts").fetchone()[0])
+
+    for number in range(CHECKPOINT // 2):  # an account, its change and the counter
+        enter(file, number)
+    checkpoint = file._turns._checkpoint
+    assert checkpoint is not None
+    checkpoint.join(10)
+    assert in_the_file() > CHECKPOINT // 10
+    assert names(file) == sorted(map(str, range(CHECKPOINT // 2)))
+
+
+def test_writers_go_on_while_the_log_gets_into_the_file(file: Database) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: enter(file, number, together=bool(number % 3)), range(CHECKPOINT)))
+    file.close()
+    assert file._turns._checkpoint is None
+    enter(file, CHECKPOINT)
+    assert len(names(file)) == CHECKPOINT + 1
 
 
 def test_a_connection_goes_with_its_thread(file: Database) -> None:

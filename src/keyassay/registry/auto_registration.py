@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, func, select
+from sqlalchemy import RowMapping, bindparam, func, select
 
 from keyassay.registry import alerts, certificates, device_messages
 from keyassay.registry.activation import SELF_REGISTRATION
@@ -27,6 +27,7 @@ from keyassay.registry.lifecycle import Status
 from keyassay.registry.registry import Registry
 from keyassay.storage import outbox, schema
 from keyassay.storage.database import Actor, Transaction
+from keyassay.storage.prepared import Prepared, among
 
 OPERATION = SELF_REGISTRATION
 #: registrations of an authority within a second, and certificates of it that wait for their activation
@@ -42,6 +43,15 @@ TOPIC = "$aws/events/certificates/registered/{}"
 
 _C = schema.certificates.c
 _A = schema.authorities.c
+
+_WAITING = Prepared(
+    select(_C.id, _C.ca_certificate_id, _C.created_at).where(
+        _C.account_id == bindparam("account"),
+        among(_C.id, "certificates"),
+        _C.status == Status.PENDING_ACTIVATION.value,
+        _C.ca_certificate_id.is_not(None),
+    )
+)
 
 
 def register_all(registry: Registry, actor: Actor, events: Iterable[Event]) -> list[dict[str, str]]:
@@ -202,22 +212,17 @@ def announce_again(transaction: Transaction, events: Sequence[Event]) -> None:
     tried = {one.certificate_id for one in events if one.certificate_id and one.verdict not in BEFORE_PROOF}
     if not tried:
         return
-    query = select(_C.id, _C.ca_certificate_id, _C.created_at).where(
-        _C.account_id == transaction.account_id,
-        _C.id.in_(tried),
-        _C.status == Status.PENDING_ACTIVATION.value,
-        _C.ca_certificate_id.is_not(None),
-    )
-    waiting = transaction.execute(query.order_by(_C.id)).all()
+    asked = {"account": transaction.account_id, "certificates": tried}
+    waiting = sorted(_WAITING.all(transaction.connection, asked), key=lambda row: str(row["id"]))
     if not waiting:
         return
     told = schema.device_messages.c
     for row in waiting:
         recent = select(told.payload).where(
             told.account_id == transaction.account_id,
-            told.topic == TOPIC.format(row.ca_certificate_id),
+            told.topic == TOPIC.format(row["ca_certificate_id"]),
             told.created_at > transaction.now - AGAIN,
-            told.payload.contains(row.id),
+            told.payload.contains(row["id"]),
         )
         if transaction.execute(recent.limit(1)).first() is None:
-            announce(transaction, row.id, row.ca_certificate_id, row.created_at)
+            announce(transaction, row["id"], row["ca_certificate_id"], row["created_at"])

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, func, or_, select, union_all, update
 
 from keyassay.registry import alerts, auto_registration, gate_events, places, refusals
 from keyassay.registry.gate_events import OK, Event, Session
@@ -23,6 +23,7 @@ from keyassay.registry.principals import things_of
 from keyassay.registry.registry import Page, Registry
 from keyassay.storage import schema
 from keyassay.storage.database import Actor, Transaction, rows_in_chunks
+from keyassay.storage.prepared import Prepared, PreparedRows, among
 from keyassay.storage.repeating import repeat
 
 #: how long intervals and refusals are kept, days; checks look 31 days back
@@ -47,6 +48,24 @@ SWEEP, _SWEPT = 60.0, 500
 _N = schema.connections.c
 _F = schema.refusals.c
 _P = schema.thing_principals.c
+
+_LOOKED_UP = select(
+    *(_N.id, _N.gate, _N.certificate_id, _N.client_id, _N.source, _N.tls_version),
+    *(_N.started_at, _N.seen_at, _N.ended_at, _N.recorded_at, _N.bytes_in, _N.sent_at),
+).where(_N.account_id == bindparam("account"))
+_OPEN = _LOOKED_UP.where(_N.ended_at.is_(None))
+#: the intervals that events may have begun already, and those that they may end; some more than once
+_FOUND = Prepared(
+    union_all(
+        _LOOKED_UP.where(among(_N.id, "ids")),
+        _OPEN.where(_N.gate == bindparam("gate"), among(_N.client_id, "clients")),
+        # of all gates: with a condition on the gate SQLite would ask the index above, and read all that is open
+        _OPEN.where(among(_N.certificate_id, "certificates"), among(_N.source, "sources")),
+    )
+)
+_MADE = PreparedRows(schema.connections)
+_END = PreparedRows(schema.connections, keys=("account_id", "id"), values=("ended_at",))
+_REPLACED = Prepared(delete(schema.connections).where(_N.account_id == bindparam("account"), among(_N.id, "ids")))
 
 
 def record_events(registry: Registry, actor: Actor, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,12 +107,24 @@ def _begin(transaction: Transaction, gate: str, events: Sequence[Event]) -> set[
     new = {one.interval_id(account_id, gate): one for one in events}
     if not new:
         return set()
-    known = select(_N.id).where(_N.account_id == account_id, _N.id.in_(list(new)))
-    for interval_id in transaction.execute(known).scalars():
-        del new[interval_id]
+    asked = {
+        "ids": list(new),
+        "clients": {one.client_id for one in events} - {""},
+        "certificates": {one.certificate_id for one in events},
+        "sources": {one.source for one in events},
+    }
+    found = {
+        row["id"]: row for row in _FOUND.all(transaction.connection, {"account": account_id, "gate": gate, **asked})
+    }
+    for interval_id in found:
+        new.pop(interval_id, None)
     if not new:
         return set()
-    clients, sockets = _open(transaction, gate, list(new.values()))
+    # sorted here: asked for an order, SQLite goes through all intervals of the account in that order
+    ordered = sorted(found.values(), key=lambda row: row["started_at"])
+    there = [row for row in ordered if row["ended_at"] is None and row["gate"] == gate]
+    clients = {row["client_id"]: row for row in there if row["client_id"]}
+    sockets = {(row["certificate_id"], row["source"]): row for row in there}
     made: list[dict[str, Any]] = []
     changed: dict[str, dict[str, Any]] = {}
     replaced: list[str] = []
@@ -117,29 +148,14 @@ def _begin(transaction: Transaction, gate: str, events: Sequence[Event]) -> set[
             if event.client_id:
                 clients[event.client_id] = row
     if replaced:
-        transaction.execute(delete(schema.connections).where(_N.account_id == account_id, _N.id.in_(replaced)))
+        _REPLACED.run(transaction.connection, {"account": account_id, "ids": replaced})
     fresh = {row["id"] for row in made}
-    _end(transaction, [one for one in changed.values() if one["id"] not in fresh])
-    transaction.execute(schema.connections.insert(), made)
+    _END.run(
+        transaction.connection,
+        [{"account_id": account_id, **one} for one in changed.values() if one["id"] not in fresh],
+    )
+    _MADE.run(transaction.connection, made)
     return {one.certificate_id for one in new.values()}
-
-
-def _open(
-    transaction: Transaction, gate: str, events: Sequence[Event]
-) -> tuple[dict[str, dict[str, Any]], dict[tuple[str, str], dict[str, Any]]]:
-    """The gate's open intervals that events may end: by client id, and by certificate and source."""
-    is_open = and_(_N.account_id == transaction.account_id, _N.ended_at.is_(None))
-    of_clients = is_open & (_N.gate == gate) & _N.client_id.in_({one.client_id for one in events} - {""})
-    certificates, sources = {one.certificate_id for one in events}, {one.source for one in events}
-    of_sockets = is_open & _N.certificate_id.in_(certificates) & _N.source.in_(sources)
-    rows: dict[str, dict[str, Any]] = {}
-    for condition in (of_clients, of_sockets):
-        found = transaction.execute(select(schema.connections).where(condition)).mappings()
-        rows |= {row["id"]: dict(row) for row in found if row["gate"] == gate}  # in SQL it would ask the wrong index
-    # sorted here: asked for an order, SQLite goes through all intervals of the account in that order
-    ordered = sorted(rows.values(), key=lambda row: row["started_at"])
-    clients = {row["client_id"]: row for row in ordered if row["client_id"]}
-    return clients, {(row["certificate_id"], row["source"]): row for row in ordered}
 
 
 def _row(transaction: Transaction, gate: str, event: Event, interval_id: str) -> dict[str, Any]:
@@ -168,13 +184,6 @@ def _succeed(other: dict[str, Any], row: dict[str, Any]) -> None:
         first["ended_at"] = second["started_at"]
     else:
         first["ended_at"] = first["seen_at"]  # nobody had seen it for long: it need not have lasted
-
-
-def _end(transaction: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        statement = update(schema.connections).where(_N.account_id == transaction.account_id, _N.id == bindparam("its"))
-        ends = [{"its": row["id"], "end": row["ended_at"]} for row in rows]
-        transaction.execute(statement.values(ended_at=bindparam("end")), ends)
 
 
 # Live sessions

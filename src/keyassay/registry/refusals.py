@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from keyassay.registry import alerts
 from keyassay.registry.gate_events import BEFORE_PROOF, OF_STRANGERS, Event
 from keyassay.registry.lifecycle import Status
 from keyassay.storage import schema
 from keyassay.storage.database import Transaction
+from keyassay.storage.prepared import Prepared, PreparedRows, among
 
 HOUR, DAY = 3_600_000, 86_400_000
 #: addresses of a certificate, gate, verdict and hour that have rows of their own
@@ -32,6 +33,33 @@ REVOKED_TRIED = "revoked-certificate-tried"
 _F = schema.refusals.c
 _R = schema.counted_refusals.c
 _C = schema.certificates.c
+
+_OF_GATE = (_F.account_id == bindparam("account"), _F.gate == bindparam("gate"), _F.hour == bindparam("hour"))
+#: an hour at a time: what a gate tells at once is of one or two
+_COUNTED = Prepared(select(schema.refusals).where(*_OF_GATE, among(_F.certificate_id, "certificates")))
+_STRANGERS = Prepared(
+    select(func.count(func.distinct(_F.certificate_id)).label("held")).where(
+        *_OF_GATE, _F.verdict == bindparam("verdict")
+    )
+)
+_MADE = PreparedRows(schema.refusals)
+_CHANGED = PreparedRows(
+    schema.refusals,
+    keys=("account_id", "hour", "gate", "certificate_id", "verdict", "source"),
+    values=("client_id", "count", "first_at", "last_at"),
+)
+_HELD = Prepared(select(_R.digests).where(_R.account_id == bindparam("account"), _R.gate == bindparam("gate")))
+_REMEMBER = Prepared(schema.counted_refusals.insert(), schema.counted_refusals.columns.keys())
+_REMEMBER_MORE = Prepared(
+    update(schema.counted_refusals)
+    .where(_R.account_id == bindparam("account"), _R.gate == bindparam("of_gate"))
+    .values(digests=bindparam("new_digests"), counted_at=bindparam("now"))
+)
+_REVOKED = Prepared(
+    select(_C.id).where(
+        _C.account_id == bindparam("account"), among(_C.id, "certificates"), _C.status == Status.REVOKED.value
+    )
+)
 
 #: hour, certificate, verdict, source
 _Key = tuple[int, str, str, str]
@@ -51,13 +79,15 @@ def count(transaction: Transaction, gate: str, events: Sequence[Event]) -> list[
     new = _uncounted(transaction, gate, events)
     if not new:
         return new
-    hours = {one.at // HOUR * HOUR for one in new}
-    certificates = {one.certificate_id for one in new}
-    here = and_(_F.account_id == transaction.account_id, _F.gate == gate, _F.hour.in_(hours))
-    query = select(schema.refusals).where(here, _F.certificate_id.in_({*certificates, ""}))
+    asked = {
+        "account": transaction.account_id,
+        "gate": gate,
+        "certificates": {*(one.certificate_id for one in new), ""},
+    }
     rows = {
-        (row["hour"], row["certificate_id"], row["verdict"], row["source"]): dict(row)
-        for row in transaction.execute(query).mappings()
+        (row["hour"], row["certificate_id"], row["verdict"], row["source"]): row
+        for hour in {one.at // HOUR * HOUR for one in new}
+        for row in _COUNTED.all(transaction.connection, {**asked, "hour": hour})
     }
     present = set(rows)
     sources = Counter(key[:3] for key in present if key[3])
@@ -102,13 +132,10 @@ def _room(
     if event.verdict in OF_STRANGERS and event.certificate_id and not sources[group]:
         kind = (hour, event.verdict)
         if kind not in strangers:
-            held = select(func.count(func.distinct(_F.certificate_id))).where(
-                _F.account_id == transaction.account_id,
-                _F.gate == gate,
-                _F.hour == hour,
-                _F.verdict == event.verdict,
-            )
-            strangers[kind] = transaction.execute(held).scalar_one()
+            here = {"account": transaction.account_id, "gate": gate, "hour": hour, "verdict": event.verdict}
+            counted = _STRANGERS.first(transaction.connection, here)
+            assert counted is not None
+            strangers[kind] = counted["held"]
         if strangers[kind] >= STRANGERS:
             return (hour, "", event.verdict, "")
         strangers[kind] += 1
@@ -119,31 +146,16 @@ def _room(
 
 
 def _write(transaction: Transaction, rows: dict[_Key, dict[str, Any]], present: set[_Key]) -> None:
-    made = [row for key, row in rows.items() if key not in present]
-    for row in made:
-        row.pop("changed", None)
-    if made:
-        transaction.execute(schema.refusals.insert(), made)
+    _MADE.run(transaction.connection, [row for key, row in rows.items() if key not in present])
     changed = [row for key, row in rows.items() if key in present and row.pop("changed", False)]
-    if changed:
-        names = ("account_id", "hour", "gate", "certificate_id", "verdict", "source")
-        statement = update(schema.refusals).where(*(_F[name] == bindparam(f"its_{name}") for name in names))
-        values: dict[str, Any] = {
-            name: bindparam(f"new_{name}") for name in ("client_id", "count", "first_at", "last_at")
-        }
-        given = [
-            {f"its_{name}": row[name] for name in names} | {f"new_{name}": row[name] for name in values}
-            for row in changed
-        ]
-        transaction.execute(statement.values(values), given)
+    _CHANGED.run(transaction.connection, changed)
 
 
 def _uncounted(transaction: Transaction, gate: str, events: Sequence[Event]) -> list[Event]:
     """Events that the gate has not told before; they are remembered."""
     account_id = transaction.account_id
-    here = (_R.account_id == account_id) & (_R.gate == gate)
-    held = transaction.execute(select(_R.digests).where(here)).scalar()
-    known = bytes(held or b"")
+    held = _HELD.first(transaction.connection, {"account": account_id, "gate": gate})
+    known = b"" if held is None else bytes(held["digests"])
     before = {known[start : start + _DIGEST] for start in range(0, len(known), _DIGEST)}
     new: dict[bytes, Event] = {}
     for event in events:
@@ -152,12 +164,12 @@ def _uncounted(transaction: Transaction, gate: str, events: Sequence[Event]) -> 
             new.setdefault(digest, event)
     if new:
         digests = (known + b"".join(new))[-REMEMBERED * _DIGEST :]
-        values = {"digests": digests, "counted_at": transaction.now}
         if held is None:
-            row = {"account_id": account_id, "gate": gate, **values}
-            transaction.execute(schema.counted_refusals.insert().values(row))
+            row = {"account_id": account_id, "gate": gate, "digests": digests, "counted_at": transaction.now}
+            _REMEMBER.run(transaction.connection, row)
         else:
-            transaction.execute(update(schema.counted_refusals).where(here).values(values))
+            values = {"account": account_id, "of_gate": gate, "new_digests": digests, "now": transaction.now}
+            _REMEMBER_MORE.run(transaction.connection, values)
     return list(new.values())
 
 
@@ -172,10 +184,9 @@ def _alert(transaction: Transaction, gate: str, events: Iterable[Event]) -> None
             tried.setdefault(event.certificate_id, []).append(event)
     if not tried:
         return
-    query = select(_C.id).where(
-        _C.account_id == transaction.account_id, _C.id.in_(list(tried)), _C.status == Status.REVOKED.value
-    )
-    for certificate_id in sorted(transaction.execute(query).scalars()):
+    asked = {"account": transaction.account_id, "certificates": tried}
+    revoked = [row["id"] for row in _REVOKED.all(transaction.connection, asked)]
+    for certificate_id in sorted(revoked):
         attempts = tried[certificate_id]
         last = max(attempts, key=lambda one: one.at)
         alerts.raise_alert(

@@ -27,7 +27,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlche
 from keyassay.errors import KeyassayError
 from keyassay.storage import schema
 from keyassay.storage.prepared import Prepared
-from keyassay.storage.writing import BusyError, Turns
+from keyassay.storage.writing import PAGES, BusyError, Turns
 
 __all__ = ["Actor", "BusyError", "Database", "Transaction", "explain", "initialise", "rows_in_chunks"]
 
@@ -283,6 +283,7 @@ def _sqlite(path: str) -> Engine:
             "synchronous = FULL",  # a revocation that was answered survives a power cut
             "foreign_keys = ON",
             f"busy_timeout = {int(PATIENCE * 1000)}",
+            f"wal_autocheckpoint = {PAGES}",
             "cache_size = -65536",
             "temp_store = MEMORY",
         ):

@@ -3,10 +3,15 @@
 A commit waits for the disk, which takes longer than most of what is committed. So a writer whose block has ended passes
 its open transaction on to the next in the queue, if that one shares, too, and waits until the last of them has
 committed: all of them at once. A block that raises is undone by itself, to the savepoint before it.
+
+What was committed is in the write-ahead log. To bring it into the file itself takes longer than the commit, and keeps
+nobody out: a thread does it in nobody's turn.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import threading
 import time
 from collections import deque
@@ -15,10 +20,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 #: blocks that share a commit at most, and seconds after which no other joins: the first one waits for the last
 _MOST, _LONGEST = 50, 0.05
+#: rows changed after which the log is brought into the file: some ten pages each, many of them the same
+CHECKPOINT = 400
+#: pages of the log after which SQLite does so by itself, in the writer's turn: where other processes write much, or a
+#: transaction is large. Most of them are in the file by then
+PAGES = 4_000
 #: seconds that ``close`` waits for who is writing
 _CLOSING = 1.0
 
@@ -66,6 +76,8 @@ class Turns:
         self._busy = False
         self._queue: deque[_Waiting] = deque()
         self._connection: Connection | None = None
+        self._changed = 0
+        self._checkpoint: threading.Thread | None = None
 
     @contextmanager
     def turn(self, patience: float, *, shares: bool) -> Iterator[Connection]:
@@ -173,6 +185,7 @@ class Turns:
             if not opened.over.is_set():
                 connection.commit()
                 opened.over.set()
+                self._begin_checkpoint(connection)
         except BaseException as error:
             self._end(connection, opened, error)
             if ended_well:
@@ -191,6 +204,23 @@ class Turns:
             self._connection = None
         opened.over.set()
 
+    def _begin_checkpoint(self, connection: Connection) -> None:
+        """After a commit, still in its turn: have the log brought into the file once many rows have changed."""
+        driver = connection.connection.dbapi_connection
+        assert isinstance(driver, sqlite3.Connection)
+        if abs(driver.total_changes - self._changed) < CHECKPOINT:  # a new connection counts from 0
+            return
+        if self._checkpoint is not None and self._checkpoint.is_alive():
+            return
+        self._changed = driver.total_changes
+        self._checkpoint = threading.Thread(target=self._run_checkpoint, name="checkpoint")
+        self._checkpoint.start()
+
+    def _run_checkpoint(self) -> None:
+        # whatever comes between is no loss: the log holds it all, and the next one goes on
+        with contextlib.suppress(SQLAlchemyError), self._engine.connect() as connection:
+            _run(connection, "PRAGMA wal_checkpoint(PASSIVE)")
+
     def close(self) -> None:
         """Give the connection back, unless somebody goes on writing; the next writer gets another."""
         try:
@@ -198,6 +228,9 @@ class Turns:
         except BusyError:
             return
         try:
+            if self._checkpoint is not None:
+                self._checkpoint.join()
+                self._checkpoint = None
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
