@@ -1,5 +1,8 @@
 """What transactions of connection events take: devices that are new, that come again, and that are refused.
 
+Of those that are refused the certificates are unknown, or REVOKED, each of which raises an alert. Then the list of all
+live sessions, half of which have sent something.
+
     python3 dev.py bench events [--open N] [--rounds N] [--sizes 100,1000] [--postgresql]
 
 A gate tells of so many events in one request, beside so many sessions that are open. Each transaction is measured by
@@ -22,14 +25,17 @@ from statistics import mean, median
 from typing import Any
 
 import psycopg
+from sqlalchemy import select
 
-from keyassay.registry import accounts, connections
+from keyassay.registry import accounts, certificates, connections
 from keyassay.registry.registry import Registry
+from keyassay.storage import schema
 from keyassay.storage.database import Actor, Database
 from keyassay.storage.sealing import Seal
 from keyassay.storage.upgrading import upgrade
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import fleet_keys
 from postgresql_server import server as postgresql
 
 GATE = Actor("111111111111", "AKIABENCHBENCHBENCHB", "192.0.2.1")
@@ -90,6 +96,11 @@ def measure(url: str, *, is_open: int, rounds: int, sizes: list[int], watched: s
     registry = Registry(database, Seal(b"k" * 32))
     accounts.add_account(registry, GATE, GATE.account_id, "", GATE.name, "s" * 40)
     told = 0
+    device = fleet_keys.device("bench")
+    certificates.register_without_authority(registry, GATE, device.pem)
+    with database.read() as connection:
+        query = select(schema.certificates).where(schema.certificates.c.id == device.id)
+        certificate = {**connection.execute(query).mappings().one(), "status": "REVOKED"}
 
     def tell(devices: list[int], *, refused: bool = False) -> None:
         nonlocal told
@@ -111,10 +122,33 @@ def measure(url: str, *, is_open: int, rounds: int, sizes: list[int], watched: s
         tell(list(range(fresh, fresh + size)))
         fresh += size
 
+    def revoked(size: int) -> None:
+        nonlocal fresh
+        devices = list(range(fresh, fresh + size))
+        fresh += size
+        rows = [{**certificate, "id": event(one, 0, refused=True)["certificateId"]} for one in devices]
+        with database.engine.begin() as connection:
+            connection.execute(schema.certificates.insert(), rows)
+        tell(devices, refused=True)
+
+    def live() -> None:
+        nonlocal told
+        told += 1
+        with database.read() as connection:
+            names = (schema.connections.c.certificate_id, schema.connections.c.client_id, schema.connections.c.source)
+            rows = connection.execute(select(*names).where(schema.connections.c.ended_at.is_(None))).all()
+        sessions = [
+            {"certificateId": row[0], "clientId": row[1], "source": row[2], "bytesIn": told * (number % 2)}
+            for number, row in enumerate(rows)
+        ]
+        connections.record_events(registry, GATE, {"gate": "one", "events": [], "sessions": sessions})
+
     kinds: dict[str, Callable[[int], None]] = {
         "new": new,
         "again": lambda size: tell(chosen.sample(range(is_open), size)),
         "refused": lambda size: tell(chosen.sample(range(is_open), size), refused=True),
+        "revoked": revoked,
+        "sessions": lambda _size: live(),
     }
     taken: dict[tuple[str, int], list[Any]] = {(kind, size): [] for size in sizes for kind in kinds}
     for _ in range(rounds):

@@ -83,3 +83,18 @@ def test_old_alerts_go(registry: Registry, rows: Any) -> None:
         transaction.now += (alerts.KEPT + 1) * 86_400_000
         alerts.raise_alert(transaction, "kind", "new")
     assert [row["occasion"] for row in rows.all("alerts")] == ["new"]
+
+
+def test_several_at_once_are_raised_as_one_by_one(registry: Registry, rows: Any) -> None:
+    configure(registry)
+    with registry.database.write(A) as transaction:
+        first = alerts.raise_alert(transaction, "kind", "1")
+        told = alerts.raise_all(
+            transaction,
+            [alerts.Alert("kind", one, thing_name=one[:9]) for one in ("1", "2", "x" * 300, "2", "x" * 300, "3")],
+        )
+        assert alerts.raise_all(transaction, []) == []
+    assert [one is None for one in told] == [True, False, False, True, True, False]
+    raised = {row["id"]: row["thing_name"] for row in rows.all("alerts")}
+    assert raised == {first: None, told[1]: "2", told[2]: "x" * 9, told[5]: "3"}
+    assert len(rows.all("outbox")) == 4

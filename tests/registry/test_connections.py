@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from connecting import AWAY, HOME, THIRD, event, now, refused, session, tell
-from keyassay.registry import connections, principals, things
+from keyassay.registry import connections, principals, refusals, things
 from keyassay.registry.errors import InvalidError
 from keyassay.registry.registry import Registry
+from keyassay.storage.database import BusyError
 from two_accounts import A, B
 
 ONE, TWO = "a" * 64, "b" * 64
@@ -96,6 +98,104 @@ def test_the_list_of_live_sessions_ends_and_begins_intervals(registry: Registry,
     assert len(intervals(rows, ended_at=None)) == 2
     tell(registry, sessions=[])
     assert intervals(rows, ended_at=None) == []
+
+
+def many(count: int) -> list[dict[str, Any]]:
+    """Events of devices that come twice, some of a shared certificate, some refused."""
+    at = now() - 60_000
+    told = []
+    for one in range(count):
+        device = one % (count // 2)
+        certificate = ONE if device % 7 == 0 else f"{device:064x}"
+        told.append(event(certificate, f"pump-{device}", f"192.0.2.1:{one + 1}", at=at + one))
+        if one % 3 == 0:
+            told.append(refused(f"{device:064x}", source=f"192.0.2.{device}:1", at=at + one))
+    return told
+
+
+def test_a_large_batch_told_again_changes_nothing(
+    registry: Registry, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = many(60)
+    tell(registry, *told)
+    begun, counted = intervals(rows), rows.all("refusals")
+    assert len(begun) == 60
+    assert [row["client_id"] for row in begun if row["ended_at"] is None] == [f"pump-{one}" for one in range(30)]
+    for first, second in zip(begun, begun[30:], strict=False):
+        assert first["ended_at"] == second["started_at"]
+    assert sum(row["count"] for row in counted) == 20
+    for chunk in (7, 20, 100):  # a retry need not be cut at the same places
+        monkeypatch.setattr(connections, "CHUNK", chunk)
+        tell(registry, *told[chunk:], *told)
+        assert intervals(rows) == begun
+        assert rows.all("refusals") == counted
+
+
+def test_a_batch_that_was_cut_off_is_completed_by_the_next_try(
+    registry: Registry, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, count, pieces = many(40), refusals.count, 0
+
+    def fail_in_the_third(*arguments: Any) -> Any:
+        nonlocal pieces
+        pieces += 1
+        if pieces == 3:
+            raise BusyError("the database is busy")
+        return count(*arguments)
+
+    monkeypatch.setattr(connections, "CHUNK", 10)
+    monkeypatch.setattr(refusals, "count", fail_in_the_third)
+    with pytest.raises(BusyError):
+        tell(registry, *told)
+    kept = len(intervals(rows))
+    assert 0 < kept < 40
+    assert kept + sum(row["count"] for row in rows.all("refusals")) == 20  # of the third piece nothing
+    tell(registry, *told)
+    undisturbed = [(row["client_id"], row["source"], row["ended_at"]) for row in intervals(rows)]
+    monkeypatch.undo()
+    tell(registry, *told, actor=B)
+    assert undisturbed == [
+        (row["client_id"], row["source"], row["ended_at"]) for row in intervals(rows, account_id=B.account_id)
+    ]
+    assert sum(row["count"] for row in rows.all("refusals", account_id=A.account_id)) == 14
+
+
+def test_the_same_told_by_several_at_once_is_recorded_once(registry: Registry, rows: Any) -> None:
+    told = many(40)
+    with ThreadPoolExecutor(4) as pool:
+        for answer in [pool.submit(tell, registry, *told) for _ in range(4)]:
+            assert answer.result(60) == {"registrations": [], "skipped": []}
+    assert len(intervals(rows)) == 40
+    assert len(intervals(rows, ended_at=None)) == 20
+    assert sum(row["count"] for row in rows.all("refusals")) == 14
+
+
+def test_a_long_list_of_live_sessions_is_followed_in_pieces(
+    registry: Registry, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "CHUNK", 7)
+    monkeypatch.setattr(connections, "SESSIONS_CHUNK", 7)
+
+    def live(numbers: range, counts: int | None) -> list[dict[str, Any]]:
+        return [
+            session(f"{one:064x}", f"pump-{one}", f"192.0.2.1:{one + 1}", counts if one % 2 else 5) for one in numbers
+        ]
+
+    tell(registry, sessions=live(range(40), 5))
+    before = {row["client_id"]: row for row in intervals(rows)}
+    assert len(before) == 40
+    tell(registry, sessions=live(range(10, 50), 6))
+    after = {row["client_id"]: row for row in intervals(rows)}
+    for one in range(50):
+        row, earlier = after[f"pump-{one}"], before.get(f"pump-{one}")
+        assert (row["ended_at"] is None) == (one >= 10)
+        assert row["bytes_in"] == (6 if one % 2 and one >= 10 else 5)
+        assert (row["sent_at"] is None) == (not one % 2 or not 10 <= one < 40)
+        assert earlier is None or one < 10 or row["seen_at"] >= earlier["seen_at"]
+    tell(registry, sessions=live(range(10, 50), 3))  # counts from the beginning again: nothing is known of sending
+    assert {row["client_id"]: row["sent_at"] for row in intervals(rows)} == {
+        name: row["sent_at"] for name, row in after.items()
+    }
 
 
 def test_events_told_with_a_list_that_is_older_do_not_end(
@@ -236,6 +336,33 @@ def test_silent_gates_and_old_rows_are_cleaned_up(
     monkeypatch.setattr(connections, "KEPT", -1)
     while sweeper.turn():
         pass
+    assert rows.all("connections") == rows.all("refusals") == rows.all("counted_refusals") == []
+
+
+def test_clean_up_goes_in_small_pieces(registry: Registry, rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_SWEPT", 4)
+    tell(registry, *many(32))
+    tell(registry, *many(32), actor=B)
+    sweeper = connections.Sweeper(registry, None)
+
+    def left() -> tuple[int, int, int]:
+        mine = {"account_id": A.account_id}
+        return (
+            len(rows.all("connections", ended_at=None, **mine)),
+            len(rows.all("connections", **mine)),
+            len(rows.all("refusals", **mine)),
+        )
+
+    assert left() == (16, 32, 11)
+    monkeypatch.setattr(connections, "SILENCE", -60_000)
+    monkeypatch.setattr(connections, "KEPT", -1)
+    before, turns = left(), 1
+    while sweeper.turn():
+        after, turns = left(), turns + 1
+        assert all(0 <= one - other <= 4 for one, other in zip(before, after, strict=True))
+        before = after
+    assert left() == (0, 0, 0)
+    assert turns >= 32 // 4
     assert rows.all("connections") == rows.all("refusals") == rows.all("counted_refusals") == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,11 +10,13 @@ import pytest
 import fleet_keys
 from connecting import AWAY, HOME, event, now, refused, tell
 from keyassay.registry import certificates, refusals
+from keyassay.registry.documents import write_document
 from keyassay.registry.registry import Registry
 from two_accounts import A, B
 
 ONE, TWO = "a" * 64, "b" * 64
 HOUR = 3_600_000
+TOPIC = f"arn:aws:sns:us-east-1:{A.account_id}:alerts"
 
 
 def counts(rows: Any, **conditions: Any) -> dict[tuple[str, str, str], int]:
@@ -126,3 +129,23 @@ def test_a_handshake_that_failed_shows_no_key(registry: Registry, rows: Any, rev
     assert rows.all("alerts") == []
     tell(registry, refused(revoked), actor=B)
     assert rows.all("alerts") == []
+
+
+def test_many_revoked_keys_that_are_tried_at_once_raise_one_alert_each(registry: Registry, rows: Any) -> None:
+    """As after a fleet was revoked: all of its devices come again in one batch."""
+    with registry.database.write(A) as transaction:
+        target = {"SNS": {"targetArn": TOPIC, "enabled": True}}
+        write_document(transaction, "audit", {"auditNotificationTargetConfigurations": target})
+    devices = [fleet_keys.device(f"revoked-{number}") for number in range(12)]
+    for device in devices:
+        certificates.register_without_authority(registry, A, device.pem, status="ACTIVE")
+        certificates.set_status(registry, A, device.id, "REVOKED")
+    told = [refused(device.id, source=f"192.0.2.{one}:1") for one in (1, 2) for device in devices]
+    tell(registry, *told[:3])
+    tell(registry, *told)
+    raised = rows.all("alerts")
+    assert sorted(row["certificate_id"] for row in raised) == sorted(device.id for device in devices)
+    assert all(row["details"]["gate"] == "one" for row in raised)
+    sent = [json.loads(row["body"]) for row in rows.all("outbox", target=TOPIC, subject="keyassay.alert")]
+    assert sorted(one["alertId"] for one in sent) == sorted(row["id"] for row in raised)
+    assert {one["certificateId"] for one in sent} == {device.id for device in devices}

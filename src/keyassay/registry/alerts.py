@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 
 from keyassay.registry.documents import read_document
 from keyassay.registry.registry import Page, Registry
 from keyassay.storage import outbox, schema
 from keyassay.storage.database import Actor, Transaction
+from keyassay.storage.prepared import Prepared, PreparedRows, among
 
 #: how long alerts are kept, days
 KEPT = 400
@@ -28,6 +30,27 @@ _DAY = 86_400_000
 _SWEEP = 50
 
 _T = schema.alerts.c
+
+_MINE = _T.account_id == bindparam("account")
+_SAID = Prepared(select(_T.occasion).where(_MINE, among(_T.occasion, "occasions")))
+_OLD = select(_T.id).where(_MINE, _T.at < bindparam("before")).limit(_SWEEP)
+_FORGET = Prepared(delete(schema.alerts).where(_MINE, _T.id.in_(_OLD.scalar_subquery())))
+_RAISE = PreparedRows(schema.alerts)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One that is to be raised.
+
+    Attributes:
+        kind, occasion, certificate_id, thing_name, details: as for ``raise_alert``.
+    """
+
+    kind: str
+    occasion: str
+    certificate_id: str | None = None
+    thing_name: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 def raise_alert(
@@ -52,41 +75,69 @@ def raise_alert(
     Returns:
         The alert's id; None if the occasion had its alert.
     """
+    return raise_all(transaction, [Alert(kind, occasion, certificate_id, thing_name, dict(details or {}))])[0]
+
+
+def raise_all(transaction: Transaction, alerts: Sequence[Alert]) -> list[str | None]:
+    """Raise several at once: a few statements, however many there are.
+
+    Args:
+        transaction: of the account.
+        alerts: what happened; of several of one occasion the first.
+
+    Returns:
+        For each the alert's id, or None if the occasion had its alert.
+    """
     account_id = transaction.account_id
-    if len(occasion) > _LONGEST:
-        occasion = f"{occasion[: _LONGEST - 65]}:{hashlib.sha256(occasion.encode()).hexdigest()}"
-    here = (_T.account_id == account_id) & (_T.occasion == occasion)
-    if transaction.execute(select(_T.id).where(here)).first() is not None:
-        return None
-    old = select(_T.id).where(_T.account_id == account_id, _T.at < transaction.now - KEPT * _DAY).limit(_SWEEP)
-    transaction.execute(delete(schema.alerts).where(_T.account_id == account_id, _T.id.in_(old.scalar_subquery())))
-    row = {
-        "account_id": account_id,
-        "id": str(uuid.uuid4()),
-        "at": transaction.now,
-        "kind": kind,
-        "occasion": occasion,
-        "certificate_id": certificate_id,
-        "thing_name": thing_name,
-        "details": dict(details or {}),
-    }
-    transaction.execute(schema.alerts.insert().values(row))
-    notify(transaction, outbox.ALERT, {"accountId": account_id, **as_json(row)})
-    return str(row["id"])
+    named = [_name(one.occasion) for one in alerts]
+    asked = {"account": account_id, "occasions": set(named)}
+    said = {row["occasion"] for row in _SAID.all(transaction.connection, asked)}
+    rows: list[dict[str, Any]] = []
+    ids: list[str | None] = []
+    for one, occasion in zip(alerts, named, strict=True):
+        if occasion in said:
+            ids.append(None)
+            continue
+        said.add(occasion)
+        alert_id = str(uuid.uuid4())
+        row = {
+            "account_id": account_id,
+            "id": alert_id,
+            "at": transaction.now,
+            "kind": one.kind,
+            "occasion": occasion,
+            "certificate_id": one.certificate_id,
+            "thing_name": one.thing_name,
+            "details": dict(one.details),
+        }
+        rows.append(row)
+        ids.append(alert_id)
+    if rows:
+        _FORGET.run(transaction.connection, {"account": account_id, "before": transaction.now - KEPT * _DAY})
+        _RAISE.run(transaction.connection, rows)
+        notify(transaction, outbox.ALERT, *({"accountId": account_id, **as_json(row)} for row in rows))
+    return ids
 
 
-def notify(transaction: Transaction, subject: str, body: Mapping[str, Any]) -> None:
-    """Send a message to the account's target of audit notifications, if it has one.
+def _name(occasion: str) -> str:
+    if len(occasion) <= _LONGEST:
+        return occasion
+    return f"{occasion[: _LONGEST - 65]}:{hashlib.sha256(occasion.encode()).hexdigest()}"
+
+
+def notify(transaction: Transaction, subject: str, *bodies: Mapping[str, Any]) -> None:
+    """Send messages to the account's target of audit notifications, if it has one.
 
     Args:
         transaction: of the account.
         subject: what it is about, of ``storage.outbox``.
-        body: JSON.
+        bodies: JSON.
     """
     document = read_document(transaction.connection, transaction.account_id, _AUDIT) or {}
     target = (document.get(_TARGETS) or {}).get("SNS") or {}
     if target.get("enabled") and target.get("targetArn"):
-        outbox.put(transaction, target["targetArn"], subject, body)
+        for body in bodies:
+            outbox.put(transaction, target["targetArn"], subject, body)
 
 
 def as_json(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, func, or_, select, union_all, update
+from sqlalchemy import Connection, Select, and_, bindparam, delete, func, or_, select, tuple_, union_all, update
+from sqlalchemy.sql.dml import UpdateBase
 
 from keyassay.registry import alerts, auto_registration, gate_events, places, refusals
 from keyassay.registry.gate_events import OK, Event, Session
@@ -34,7 +35,8 @@ SILENCE = 600_000
 SLACK = 10_000
 #: milliseconds for which a session need not be named: the list may have been made before it began
 GRACE = 3_000
-#: events, and sessions, of one transaction
+#: of one transaction: events, or sessions that begin or end, which change pages all over the indexes; and sessions that
+#: last, whose rows stand beside each other and are in no index
 CHUNK, SESSIONS_CHUNK = 100, 500
 #: sessions of a certificate, and certificates of a request, that are looked at for use at two places
 _LOOKED_AT, _CANDIDATES = 200, 50
@@ -42,8 +44,8 @@ _LOOKED_AT, _CANDIDATES = 200, 50
 _LATELY = 1_800_000
 TWO_PLACES = "key-in-two-places"
 _DAY = 86_400_000
-#: seconds between two clean-ups, and rows that one statement removes
-SWEEP, _SWEPT = 60.0, 500
+#: seconds between two clean-ups, and rows that one transaction ends or removes
+SWEEP, _SWEPT = 60.0, 100
 
 _N = schema.connections.c
 _F = schema.refusals.c
@@ -65,6 +67,24 @@ _FOUND = Prepared(
 )
 _MADE = PreparedRows(schema.connections)
 _END = PreparedRows(schema.connections, keys=("account_id", "id"), values=("ended_at",))
+#: not "IS NULL", for which planners would read all open intervals by their index instead of these few by their ids
+_LASTS = func.coalesce(_N.ended_at, 0) == 0
+_HERE = (_N.account_id == bindparam("account"), among(_N.id, "ids"), _LASTS)
+_SEEN = Prepared(update(schema.connections).where(*_HERE).values(seen_at=bindparam("now")))
+_SENT, _COUNTED = (
+    PreparedRows(schema.connections, keys=("account_id", "id"), values=names, where=(_LASTS,))
+    for names in (("seen_at", "bytes_in", "sent_at"), ("seen_at", "bytes_in"))
+)
+_MISSED = Prepared(
+    update(schema.connections)
+    .where(*_HERE, or_(_N.recorded_at.is_(None), _N.recorded_at < bindparam("before")))
+    .values(ended_at=_N.seen_at)
+)
+_OPEN_SOCKETS = Prepared(
+    select(_N.gate, _N.certificate_id, _N.source).where(
+        _N.account_id == bindparam("account"), _N.ended_at.is_(None), among(_N.certificate_id, "certificates")
+    )
+)
 _REPLACED = Prepared(delete(schema.connections).where(_N.account_id == bindparam("account"), among(_N.id, "ids")))
 
 
@@ -193,58 +213,53 @@ def _compare(registry: Registry, actor: Actor, gate: str, sessions: Sequence[Ses
     """Bring the open intervals of a gate in step with its list of live sessions."""
     account_id = actor.account_id
     is_open = and_(_N.account_id == account_id, _N.gate == gate, _N.ended_at.is_(None))
-    query = select(_N.id, _N.certificate_id, _N.source, _N.bytes_in, _N.seen_at, _N.recorded_at).where(is_open)
+    query = select(_N.id, _N.certificate_id, _N.source, _N.bytes_in, _N.seen_at, _N.started_at).where(is_open)
     with registry.database.read() as connection:
-        rows = connection.execute(query).mappings().all()
+        # in the order in which they were made: rows of one transaction are beside each other
+        rows = sorted(connection.execute(query).mappings().all(), key=lambda row: int(row["started_at"]))
     named = {(one.certificate_id, one.source): one for one in sessions}
     there = {(row["certificate_id"], row["source"]) for row in rows}
-    lasting, sending, missing = [], [], []
+    lasting, sent, counted, missing = [], [], [], []
     for row in rows:
         session = named.get((row["certificate_id"], row["source"]))
         if session is None:
-            missing.append(row)
+            missing.append(row["id"])
         elif session.bytes_in is None or session.bytes_in == row["bytes_in"]:
-            lasting.append(row)
+            lasting.append(row["id"])
         else:
-            sending.append(_grown(row, session.bytes_in))
+            its = {"account_id": account_id, "id": row["id"], "bytes_in": session.bytes_in}
+            before = row["bytes_in"]
+            if before is not None and session.bytes_in > before:
+                # it has sent after it was seen last
+                sent.append({**its, "sent_at": row["seen_at"] - SLACK})
+            else:
+                counted.append(its)
     unknown = [one for key, one in named.items() if key not in there]
-    # not "IS NULL", for which planners would read all open intervals by their index instead of these few by their ids
-    mine = and_(_N.account_id == account_id, func.coalesce(_N.ended_at, 0) == 0)
-    for chunk in rows_in_chunks(lasting, SESSIONS_CHUNK):
+    for ids in rows_in_chunks(lasting, SESSIONS_CHUNK):
         with registry.database.write(actor) as transaction:
-            seen = update(schema.connections).where(mine, _N.id.in_([row["id"] for row in chunk]))
-            transaction.execute(seen.values(seen_at=transaction.now))
-    statement = update(schema.connections).where(mine, _N.id == bindparam("its"))
-    for values in rows_in_chunks(sending, SESSIONS_CHUNK):
+            _SEEN.run(transaction.connection, {"account": account_id, "ids": ids, "now": transaction.now})
+    for statement, changes in ((_SENT, sent), (_COUNTED, counted)):
+        for chunk in rows_in_chunks(changes, SESSIONS_CHUNK):
+            with registry.database.write(actor) as transaction:
+                statement.run(transaction.connection, [{**row, "seen_at": transaction.now} for row in chunk])
+    for ids in rows_in_chunks(missing, CHUNK):
         with registry.database.write(actor) as transaction:
-            sent_at: Any = func.coalesce(bindparam("new_sent_at"), _N.sent_at)
-            changes = statement.values(seen_at=transaction.now, bytes_in=bindparam("new_bytes_in"), sent_at=sent_at)
-            transaction.execute(changes, values)
-    for chunk in rows_in_chunks(missing, SESSIONS_CHUNK):
-        with registry.database.write(actor) as transaction:
-            old = (_N.recorded_at.is_(None)) | (_N.recorded_at < transaction.now - GRACE)
-            ended = update(schema.connections).where(mine, old, _N.id.in_([row["id"] for row in chunk]))
-            transaction.execute(ended.values(ended_at=_N.seen_at))
-    for found in rows_in_chunks(unknown, SESSIONS_CHUNK):
+            asked = {"account": account_id, "ids": ids, "before": transaction.now - GRACE}
+            _MISSED.run(transaction.connection, asked)
+    for found in rows_in_chunks(unknown, CHUNK):
         with registry.database.write(actor) as transaction:
             _enter(transaction, gate, found)
-
-
-def _grown(row: RowMapping, bytes_in: int) -> dict[str, Any]:
-    """What is new of a session whose count differs: it has sent after it was seen last, but for ``SLACK``."""
-    before = row["bytes_in"]
-    sent_at = row["seen_at"] - SLACK if before is not None and bytes_in > before else None
-    return {"its": row["id"], "new_bytes_in": bytes_in, "new_sent_at": sent_at}
 
 
 def _enter(transaction: Transaction, gate: str, sessions: Sequence[Session]) -> None:
     """Intervals for sessions whose beginning nobody told; what the events say later is filled in."""
     account_id = transaction.account_id
-    ids = {one.certificate_id for one in sessions}
-    query = select(_N.certificate_id, _N.source).where(
-        _N.account_id == account_id, _N.gate == gate, _N.ended_at.is_(None), _N.certificate_id.in_(ids)
-    )
-    there = {tuple(row) for row in transaction.execute(query)}
+    asked = {"account": account_id, "certificates": {one.certificate_id for one in sessions}}
+    there = {
+        (row["certificate_id"], row["source"])
+        for row in _OPEN_SOCKETS.all(transaction.connection, asked)
+        if row["gate"] == gate
+    }
     rows = [
         {
             "account_id": account_id,
@@ -265,8 +280,7 @@ def _enter(transaction: Transaction, gate: str, sessions: Sequence[Session]) -> 
         for one in sessions
         if (one.certificate_id, one.source) not in there
     ]
-    if rows:
-        transaction.execute(schema.connections.insert(), rows)
+    _MADE.run(transaction.connection, rows)
 
 
 # Two places
@@ -460,28 +474,28 @@ class Sweeper:
         return sum(map(self._sweep, accounts)) > 0  # every account has its turn
 
     def _sweep(self, account_id: str) -> bool:
+        """A piece of each kind, in a transaction of its own if there is any; true if there may be more."""
+        actor, now = Actor(account_id, "worker:connections"), time.time_ns() // 1_000_000
+        old = now - KEPT * _DAY
+        mine, of_refusals = _N.account_id == account_id, _F.account_id == account_id
+        its, counted = (_F.hour, _F.gate, _F.certificate_id, _F.verdict, _F.source), schema.counted_refusals.c
+        silent = select(_N.id).where(mine, _N.ended_at.is_(None), _N.seen_at < now - SILENCE).limit(_SWEPT)
+        past = select(_N.id).where(mine, _N.started_at < old, _N.ended_at < old).limit(_SWEPT)
+        hours = select(*its).where(of_refusals, _F.hour < old).order_by(*its).limit(_SWEPT)
+        forgotten = and_(counted.account_id == account_id, counted.counted_at < old)
+        kinds: list[tuple[Select[Any], UpdateBase]] = [
+            # asked again in the transaction: a gate may have spoken
+            (silent, update(schema.connections).where(mine, _N.id.in_(silent)).values(ended_at=_N.seen_at)),
+            (past, delete(schema.connections).where(mine, _N.id.in_(past))),
+            (hours, delete(schema.refusals).where(of_refusals, tuple_(*its).in_(hours))),
+            (select(counted.gate).where(forgotten), delete(schema.counted_refusals).where(forgotten)),
+        ]
         more = False
-        with self._registry.database.write(Actor(account_id, "worker:connections")) as transaction:
-            now = transaction.now
-            old = now - KEPT * _DAY
-            mine = _N.account_id == account_id
-            silent = select(_N.id).where(mine, _N.ended_at.is_(None), _N.seen_at < now - SILENCE).limit(_SWEPT)
-            ids = list(transaction.execute(silent).scalars())
-            if ids:
-                ended = update(schema.connections).where(mine, _N.id.in_(ids), _N.ended_at.is_(None))
-                transaction.execute(ended.values(ended_at=_N.seen_at))
-                more = len(ids) == _SWEPT
-            past = select(_N.id).where(mine, _N.started_at < old, _N.ended_at < old).limit(_SWEPT)
-            ids = list(transaction.execute(past).scalars())
-            if ids:
-                transaction.execute(delete(schema.connections).where(mine, _N.id.in_(ids)))
-                more = more or len(ids) == _SWEPT
-            hours = select(_F.hour).where(_F.account_id == account_id, _F.hour < old).order_by(_F.hour).limit(1)
-            hour = transaction.execute(hours).scalar()
-            if hour is not None:
-                transaction.execute(delete(schema.refusals).where(_F.account_id == account_id, _F.hour == hour))
-                more = True
-            counted = schema.counted_refusals.c
-            gone = delete(schema.counted_refusals).where(counted.account_id == account_id, counted.counted_at < old)
-            transaction.execute(gone)
+        for those, change in kinds:
+            with self._registry.database.read() as connection:
+                found = len(connection.execute(those).all())
+            if found:
+                with self._registry.database.write(actor) as transaction:
+                    transaction.execute(change)
+            more = more or found == _SWEPT
         return more

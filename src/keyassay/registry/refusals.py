@@ -186,19 +186,18 @@ def _alert(transaction: Transaction, gate: str, events: Iterable[Event]) -> None
         return
     asked = {"account": transaction.account_id, "certificates": tried}
     revoked = [row["id"] for row in _REVOKED.all(transaction.connection, asked)]
+    raised = []
     for certificate_id in sorted(revoked):
         attempts = tried[certificate_id]
         last = max(attempts, key=lambda one: one.at)
-        alerts.raise_alert(
-            transaction,
-            REVOKED_TRIED,
-            f"{REVOKED_TRIED}:{certificate_id}:{transaction.now // DAY}",
-            certificate_id=certificate_id,
-            details={
-                "gate": gate,
-                "verdict": last.verdict,
-                "at": last.at,
-                "clientId": last.client_id,
-                "sources": list(dict.fromkeys(one.host for one in attempts))[:SOURCES],
-            },
-        )
+        details = {
+            "gate": gate,
+            "verdict": last.verdict,
+            "at": last.at,
+            "clientId": last.client_id,
+            "sources": list(dict.fromkeys(one.host for one in attempts))[:SOURCES],
+        }
+        occasion = f"{REVOKED_TRIED}:{certificate_id}:{transaction.now // DAY}"
+        raised.append(alerts.Alert(REVOKED_TRIED, occasion, certificate_id, details=details))
+    if raised:
+        alerts.raise_all(transaction, raised)

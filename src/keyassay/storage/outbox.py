@@ -13,6 +13,7 @@ from typing import Any
 
 from keyassay.storage import schema
 from keyassay.storage.database import Transaction
+from keyassay.storage.prepared import Prepared
 
 #: waits for its time (``due_at``)
 PENDING = "PENDING"
@@ -27,6 +28,8 @@ FINDING = "keyassay.audit.finding"
 FINISHED = "keyassay.audit.finished"
 ALERT = "keyassay.alert"
 REGISTERED = "keyassay.certificate.registered"
+
+_PUT = Prepared(schema.outbox.insert(), schema.outbox.columns.keys())
 
 
 def put(
@@ -58,7 +61,9 @@ def put(
         "attempts": 0,
         "due_at": transaction.now,
         "created_at": transaction.now,
+        "delivered_at": None,
+        "error": None,
         "execution": None if execution is None else dict(execution),
     }
-    transaction.execute(schema.outbox.insert().values(row))
+    _PUT.run(transaction.connection, row)
     return str(row["id"])

@@ -149,13 +149,22 @@ class PreparedRows:
     """Makes many rows, or changes them by their keys: one statement on PostgreSQL, one in the driver's loop on SQLite.
 
     Args:
-        table: whose rows; none of these columns is binary.
+        table: whose rows; none of these columns is binary, and one of JSON is never None.
         keys: columns that find a row which is there; none where rows are made.
         values: columns that change, or that are filled: all columns of the table if there are none.
+        where: which rows change; the others stay as they are.
     """
 
-    def __init__(self, table: Table, *, keys: Sequence[str] = (), values: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        table: Table,
+        *,
+        keys: Sequence[str] = (),
+        values: Sequence[str] = (),
+        where: Sequence[ColumnElement[bool]] = (),
+    ) -> None:
         self._table = table
+        self._where = list(where)
         self._keys = list(keys)
         self._values = list(values) or list(table.columns.keys())
         self._by_row = Prepared(self._one(), None if keys else self._values)
@@ -180,8 +189,10 @@ class PreparedRows:
             return
         plan = self._by_row._prepared(connection)  # noqa: SLF001  a class of this module
         assert plan.order is not None
-        if self._keys:  # parameters are called "its_..." and "new_..."
-            drivers = [[row[name[4:]] for name in plan.order] for row in rows]
+        if self._keys:  # parameters are called "its_..." and "new_...", but for those of the condition
+            drivers = [
+                [plan.fixed[name] if name in plan.fixed else row[name[4:]] for name in plan.order] for row in rows
+            ]
         else:
             processors = dict(plan.bound)
             drivers = [[row[name] for name in plan.order] for row in rows]
@@ -195,7 +206,8 @@ class PreparedRows:
         if not self._keys:
             return self._table.insert()
         here = (self._table.c[name] == bindparam(f"its_{name}") for name in self._keys)
-        return update(self._table).where(*here).values({name: bindparam(f"new_{name}") for name in self._values})
+        changed = update(self._table).where(*here, *self._where)
+        return changed.values({name: bindparam(f"new_{name}") for name in self._values})
 
     def _several(self) -> UpdateBase:
         columns = self._table.columns
@@ -208,7 +220,7 @@ class PreparedRows:
         if not self._keys:
             return self._table.insert().from_select(self._values, select(*given.c))
         here = (columns[name] == given.c[name] for name in self._keys)
-        return update(self._table).where(*here).values({name: given.c[name] for name in self._values})
+        return update(self._table).where(*here, *self._where).values({name: given.c[name] for name in self._values})
 
 
 def _plan(statement: SelectBase | UpdateBase, dialect: Dialect, column_keys: Sequence[str] | None) -> _Plan:
