@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,43 @@ def test_integers_that_are_not_minimal_or_negative_are_read_with_a_notice() -> N
         found = item(with_key(rsa_spki(number, integer_element(65537))))
         assert found.key == RsaPublicKey(modulus, 65537)
         assert notice in found.notices
+
+
+@pytest.mark.parametrize("octets", [b"\x81\0\1", b"\xff", b"\xff" * 60_000], ids=["3 octets", "-1", "60,000 octets"])
+def test_negative_exponents_are_read_as_openssl_does_with_a_notice(octets: bytes) -> None:
+    """OpenSSL takes such a key and works with it, so that it is assessed; Go and cryptography refuse it."""
+    modulus = 0xC1 << 2040 | 1
+    exponent = int.from_bytes(octets, "big")
+    data = rsa_spki(integer_element(modulus), element(INTEGER, octets))
+    notice = "exponent is encoded as a negative integer; read without sign"
+    found = item(data, "PUBLIC KEY")
+    assert found.key == RsaPublicKey(modulus, exponent)
+    assert notice in found.notices
+    assert notice in item(with_key(data)).notices
+    with pytest.raises(ValueError):
+        serialization.load_der_public_key(data)
+    if len(octets) < 10:
+        told = openssl("rsa", "-pubin", "-inform", "DER", "-noout", "-text", data=data)
+        assert f"Exponent: {exponent} (0x{exponent:x})".encode() in told
+    private = element(
+        SEQUENCE, integer_element(0), element(INTEGER, modulus.to_bytes(256, "big")), element(INTEGER, octets)
+    )
+    (whole,) = items_of(
+        b"-----BEGIN RSA PRIVATE KEY-----\n" + base64.encodebytes(private) + b"-----END RSA PRIVATE KEY-----\n"
+    )
+    assert whole.key == found.key
+    assert {notice, "modulus is encoded as a negative integer; read without sign"} <= set(whole.notices)
+
+
+def test_negative_numbers_of_ssh_keys_are_read_with_a_notice() -> None:
+    modulus = 0xC1 << 2040 | 1
+    parts = (b"ssh-rsa", b"\x81\0\1", modulus.to_bytes(256, "big"))
+    blob = b"".join(struct.pack(">I", len(part)) + part for part in parts)
+    (found,) = items_of(b"ssh-rsa " + base64.b64encode(blob) + b" somebody\n")
+    assert found.key == RsaPublicKey(modulus, 0x810001)
+    assert found.notices == tuple(
+        f"{what} is encoded as a negative integer; read without sign" for what in ("exponent", "modulus")
+    )
 
 
 @pytest.mark.parametrize("point", [b"\x04" + b"\x11" * 64, b"", b"\0", b"\x05" * 65, b"\x04" + b"\xff" * 64])

@@ -202,12 +202,13 @@ def _openssh(raw: RawItem, data: bytes) -> Item:
     size = int.from_bytes(data[:4], "big")
     name = data[4 : 4 + size].decode("ascii", "replace")
     parts = _openssh_parts(name, data)
+    notices: list[str] = []
     key: PublicKey
     if name.startswith("ssh-rsa"):
-        e, n = (int.from_bytes(part, "big") for part in parts[:2])
+        e, n = (_mpint(part, what, notices) for part, what in zip(parts, ("exponent", "modulus"), strict=True))
         key = RsaPublicKey(n, e)
     elif name.startswith("ssh-dss"):
-        key = DsaPublicKey(*(int.from_bytes(part, "big") for part in parts[:4]))
+        key = DsaPublicKey(*(_mpint(part, "DSA number", notices) for part in parts))
     elif "ecdsa-sha2-" in name:
         key = _openssh_ec(parts[0], parts[1])
     elif "ssh-ed25519" in name:
@@ -216,7 +217,14 @@ def _openssh(raw: RawItem, data: bytes) -> Item:
         key = OkpPublicKey("ed448", parts[0])
     else:
         key = UnsupportedPublicKey("ssh", name[:64], f"not assessed: no check knows {name[:64]} keys")
-    return _item(raw, Kind.PUBLIC_KEY, None, _encode(key), key)
+    return _item(raw, Kind.PUBLIC_KEY, None, _encode(key), key, notices)
+
+
+def _mpint(octets: bytes, what: str, notices: list[str]) -> int:
+    """A number of RFC 4251, 5, without its sign, as in DER."""
+    if octets[:1] >= b"\x80":
+        notices.append(spki.NEGATIVE.format(what))
+    return int.from_bytes(octets, "big")
 
 
 def _openssh_ec(curve: bytes, point: bytes) -> PublicKey:

@@ -27,7 +27,6 @@ from keyassay.certificates.der import (
     element,
     expect,
     integer,
-    integer_element,
     oid_element,
     oid_text,
     tlv,
@@ -281,11 +280,9 @@ def _pkcs12(data: bytes, passwords: tuple[bytes, ...], *, private: bool) -> Iter
 def _rsa_private(data: bytes, at: int, end: int) -> Part:
     start, stop = expect(data, at, end, SEQUENCE, "RSA private key")
     _, after = expect(data, start, stop, INTEGER, "version")
-    first, last = expect(data, after, stop, INTEGER, "modulus")
-    begin, finish = expect(data, last, stop, INTEGER, "exponent")
-    numbers = element(
-        SEQUENCE, integer_element(integer(data, first, last)), integer_element(integer(data, begin, finish))
-    )
+    _, last = expect(data, after, stop, INTEGER, "modulus")
+    _, finish = expect(data, last, stop, INTEGER, "exponent")
+    numbers = element(SEQUENCE, data[after:finish])  # as they are encoded, which may be worth a remark
     return Part("RSA PUBLIC KEY", numbers, PRIVATE_NOTICE, primes=_primes(data, finish, stop))
 
 
@@ -295,7 +292,7 @@ def _primes(data: bytes, at: int, end: int) -> tuple[int, ...]:
         _, at = expect(data, at, end, INTEGER, "private exponent")
         first, last = expect(data, at, end, INTEGER, "prime")
         begin, finish = expect(data, last, end, INTEGER, "prime")
-        return integer(data, first, last), integer(data, begin, finish)
+        return int.from_bytes(data[first:last], "big"), int.from_bytes(data[begin:finish], "big")
     except DerError:
         return ()
 

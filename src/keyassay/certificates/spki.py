@@ -113,11 +113,15 @@ def _bit_string(data: bytes, at: int, end: int) -> tuple[int, int]:
     return start + 1, stop
 
 
+#: the remark on such numbers: OpenSSL takes them so and works with them, Go and cryptography refuse the key
+NEGATIVE = "{} is encoded as a negative integer; read without sign"
+
+
 def _positive(data: bytes, start: int, stop: int, what: str, notices: list[str]) -> int:
     if start == stop:
         raise DerError(f"{what}: empty integer")
     if data[start] & 128:
-        notices.append(f"{what} is encoded as a negative integer; read without sign")
+        notices.append(NEGATIVE.format(what))
     elif data[start] == 0 and stop - start > 1 and not data[start + 1] & 128:
         notices.append(f"{what} is not minimally encoded")
     return int.from_bytes(data[start:stop], "big")
