@@ -69,7 +69,7 @@ def test_a_step_that_found_goes_back_a_unit_and_has_its_time_again(tmp_path):
     assert earlier(tmp_path) == {(CHECK.id, "a"): Earlier(False, 40, 0.0, "")}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.data())
 def test_damage_and_cuts_cost_nothing_but_what_they_touch(tmp_path, data):
     path = tmp_path / "deep-steps.log"

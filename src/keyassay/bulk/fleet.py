@@ -20,9 +20,10 @@ from typing import IO, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from keyassay.bulk.results import Result
+from keyassay.bulk.journal import Journal
+from keyassay.bulk.results import Outcome, Result, StepReport
 from keyassay.certificates.decoding import signature_algorithms, subjects
-from keyassay.certificates.fleet import IDENTITY, EarlierKeys, Fleet, NotRun
+from keyassay.certificates.fleet import IDENTITY, EarlierKeys, Fleet, NotRun, Work
 from keyassay.certificates.item import Item, Kind
 from keyassay.certificates.limits import DEFAULT_LIMITS, Limits
 from keyassay.certificates.public_key import EcPublicKey, RsaPublicKey
@@ -179,11 +180,14 @@ class RunFleet(Fleet):
         progress: Callable[[str, float], None] | None = None,
         spool: Spool | None = None,
         earlier: EarlierKeys | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._limit = memory
         self.memory = memory
         self.threads = threads
         self.earlier = earlier
+        self._journal = journal
+        self.keeps_work = journal is not None
         self.spool = spool or Spool()
         self.notes: list[NotRun] = []
         self.overflow = False
@@ -305,6 +309,20 @@ class RunFleet(Fleet):
     @property
     def private_keys(self) -> Mapping[int, int]:
         return MappingProxyType(self._private_keys)
+
+    def earlier_work(self, check: str, step: str, what: bytes) -> Work:
+        before = self._journal.earlier(what).get((check, step)) if self._journal else None
+        return Work() if before is None else Work(before.units, before.done)
+
+    def note_work(self, check: str, step: str, what: bytes, work: Work) -> None:
+        if self._journal is None:
+            return
+        report = StepReport(check, step, Outcome.DONE if work.done else Outcome.PARTLY, "", 0.0, work.units)
+        try:
+            self._journal.note(what, self._journal.earlier(what), [report])
+        except OSError as error:
+            self.not_run("--against", f"deep steps are no longer stored: {error.strerror}")
+            self._journal = None
 
     def not_run(self, check: str, reason: str) -> None:
         self.notes.append(NotRun(check, reason))

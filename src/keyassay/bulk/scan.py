@@ -97,6 +97,12 @@ class Plan:
         )
 
     @property
+    def noted_checks(self) -> tuple[Check[Any], ...]:
+        """Those that may note how far they came for a later run."""
+        deep = (one for one in self.fleet_checks if self.context_for(one).profile >= Profile.DEEP)
+        return (*self.deep_checks, *deep)
+
+    @property
     def waits(self) -> bool:
         """Whether results wait for the last input."""
         return bool(self.fleet_checks or self.settings.against or self.deep_checks or self.walks)
@@ -324,9 +330,9 @@ class Scan:
         self._journal: Journal | None = None
         if self._store is not None:
             self.summary.stored = self._store.keys
-            if self.plan.deep_checks:
+            if self.plan.noted_checks:
                 try:
-                    self._journal = self._store.journal(self.plan.deep_checks)
+                    self._journal = self._store.journal(self.plan.noted_checks)
                 except BaseException:
                     self._store.close()
                     raise
@@ -443,6 +449,7 @@ class Scan:
             progress=lambda phase, share: self._progress(phase, share, self.summary.items),
             spool=Spool(),
             earlier=self._store,
+            journal=self._journal,
         )
         try:
             for block in self._blocks():

@@ -42,6 +42,19 @@ class Earlier:
     sha256: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How far a check has come on something in earlier runs.
+
+    Attributes:
+        units: that are done.
+        done: they are all.
+    """
+
+    units: int = 0
+    done: bool = False
+
+
 class EarlierKeys(ABC):
     """The keys of earlier runs, as far as fleet checks compare with them. ``bulk.store`` keeps them."""
 
@@ -144,6 +157,22 @@ class Fleet(ABC):
             threads=self.threads,
             progress=self.progress("fleet-shared-prime"),
         )
+
+    #: whether work is noted for later runs
+    keeps_work: bool = False
+
+    def earlier_work(self, check: str, step: str, what: bytes) -> Work:  # noqa: ARG002  where nothing is kept
+        """What earlier runs with the same store have done.
+
+        Args:
+            check: id of the check; what another version of it did does not count.
+            step: what it does.
+            what: 16 bytes of a digest of all that the work depends on.
+        """
+        return Work()
+
+    def note_work(self, check: str, step: str, what: bytes, work: Work) -> None:  # noqa: B027  nothing need be kept
+        """Keep it for later runs, if there is a store."""
 
     @abstractmethod
     def not_run(self, check: str, reason: str) -> None:

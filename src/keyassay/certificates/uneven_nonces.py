@@ -6,6 +6,7 @@ what is right in the dictionary of known private keys: the rest of that signer's
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
@@ -13,6 +14,7 @@ from typing import NamedTuple, TypeVar
 
 import gmpy2
 
+from keyassay.certificates.fleet import Fleet, Work
 from keyassay.certificates.public_key import DsaPublicKey, EcPublicKey
 from keyassay.certificates.signatures import AnySignature, Signature, Signer, order_of, verifies
 from keyassay.certificates.signers import Signers
@@ -24,6 +26,8 @@ from keyassay.keymath.hidden_number import Attempt, attempts
 _CLOSE: Reach = (181, 181)
 #: times the budget of a key that one signer, and all of them, may take
 _SIGNER_SHARE, _ALL_SHARE = 2, 120
+#: name of the work in the notes for later runs
+_STEP = "lattices"
 #: bits by which the longest r may be shorter than the order
 _SHORT = 40
 #: signatures of one signer that are looked at
@@ -54,35 +58,63 @@ class LostNonce(NamedTuple):
 
 
 class Allowance:
-    """CPU time for the lattices of a run.
+    """CPU time for the lattices of a run, and what earlier runs have done.
 
     Args:
         budget: seconds that profile deep may spend on a key. A signer gets twice that, since more depends on it, all
             signers together 120 times.
+        fleet: where the work of earlier runs is kept.
+        check: whose work it is.
     """
 
-    def __init__(self, budget: float) -> None:
+    def __init__(self, budget: float, fleet: Fleet, check: str) -> None:
         self._each = _SIGNER_SHARE * budget
         self._end = time.process_time() + _ALL_SHARE * budget
+        self._fleet, self._check = fleet, check
         self._turn = 0.0
+        self._before = Work()
+        self._what = b""
         self._signers = self._not_begun = self._not_ended = 0
 
-    def begins(self) -> bool:
-        """Whether there is time for one more signer."""
+    def is_spent(self) -> bool:
+        """Whether there is no time for one more signer, of whom nothing else is to be known."""
+        if self._fleet.keeps_work or time.process_time() < self._end:
+            return False
+        self._signers += 1
+        self._not_begun += 1
+        return True
+
+    def begins(self, lines: Sequence[tuple[int, int]], order: int, *, low: bool) -> bool:
+        """Whether there is anything left to do, and time, for a signer with these signatures (as for ``attempts``)."""
+        digest = hashlib.sha256(f"{order:x} {low}".encode())
+        for u, t in lines:
+            digest.update(f" {u:x} {t:x}".encode())
+        self._what = digest.digest()[:16]
+        self._before = self._fleet.earlier_work(self._check, _STEP, self._what)
         self._signers += 1
         self._turn = time.process_time()
+        if self._before.done:
+            return False
         if self._turn < self._end:
             return True
         self._not_begun += 1
         return False
 
     def while_time(self, of_one: Iterable[Attempt]) -> Iterator[Attempt]:
-        """Attempts on the signer that began last, as long as there is time."""
+        """Attempts on the signer that began last, from where earlier runs stopped, as long as there is time.
+
+        Where whoever takes them stops, since one of them has found the private key, nothing is noted.
+        """
+        number = 0
         for attempt in of_one:
-            if time.process_time() >= min(self._turn + self._each, self._end):
-                self._not_ended += 1
-                return
-            yield attempt
+            if number >= self._before.units:
+                if time.process_time() >= min(self._turn + self._each, self._end):
+                    self._not_ended += 1
+                    self._fleet.note_work(self._check, _STEP, self._what, Work(number))
+                    return
+                yield attempt
+            number += 1
+        self._fleet.note_work(self._check, _STEP, self._what, Work(number, done=True))
 
     @property
     def left_out(self) -> str:
@@ -158,12 +190,14 @@ def biased_nonces(
         work: the time there is.
     """
     for (holder, key), signatures in sorted(made.items(), key=lambda one: (-len(one[1]), one[0][0])):
-        if key in known or not work.begins():
+        if key in known or work.is_spent():
             continue
         order = order_of(key)
         chosen = _distinct(_made_by(signers, key, signatures[:_MOST]))
         lines = [one.line(key) for one in chosen]
         low = isinstance(key, EcPublicKey | DsaPublicKey) and all(2 * one.s <= order for one in chosen)
+        if not work.begins(lines, order, low=low):
+            continue
         for attempt in work.while_time(attempts(lines, order, low=low)):
             involved = [chosen[place] for place in attempt.places]
             for d in attempt.run():
@@ -202,10 +236,12 @@ def biased_nonces_of_absent(
             curve = named_curves()[name]
             order = int(curve.order)
             fits = largest < order and largest.bit_length() > order.bit_length() - _SHORT
-            if not fits or len(chosen) < 2 or not work.begins():
+            if not fits or len(chosen) < 2 or work.is_spent():
                 continue
             low = all(2 * one.s <= order for one in chosen)
             lines = [one.line_modulo(order) for one in chosen]
+            if not work.begins(lines, order, low=low):
+                continue
             for attempt in work.while_time(attempts(lines, order, low=low)):
                 u, t = lines[attempt.places[0]]
                 involved = [chosen[place] for place in attempt.places]

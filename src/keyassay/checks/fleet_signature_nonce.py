@@ -21,7 +21,8 @@ most 65,884, by their points. The signer need not be in the run.
 Cost: parsing, some microseconds a signature, and a sort; for small nonces 0.2 ms a signature below 1,000 of them, a
 table of 2 s a curve above. Standard: 0.1 ms a signature, 0.5 ms more where the signer is in the run. A hit costs
 milliseconds. Deep: 1 ms a signature, and 1 to 12 s a signer; at most twice the budget of a key (10 s), and 120 times
-it (10 minutes) for all signers, those with many signatures first. What there is no time for is said.
+it (10 minutes) for all signers, those with many signatures first. What there is no time for is said, and a later run
+with the same store (--against) goes on there: lattices over the same signatures of a signer are tried once.
 
 Profiles: fast: equal r and R, rings, small and lazy nonces, k = d. Standard adds k = z and the rules. Deep adds
 what takes lattices.
@@ -29,15 +30,16 @@ what takes lattices.
 Mistakes: none: dG has to be the signer's key, or, where the signer is not in the run, kG has to have the x coordinate
 r, which chance allows with probability below 2^-100. The same certificate twice is no reuse: r, s and digest agree.
 
-Blind spots: an issuer with more than 8 keys of one name and no key identifiers. Rings of more than eight signers.
-Signatures with a hash that is not SHA-1 or SHA-2. DSA, EdDSA, rings and the rules only where the signers' keys are in
-the run. What EdDSA's nonces give away is the private scalar, which signs as well as the seed, but from which the seed
-does not follow. Deep needs so many signatures with a flaw, on P-256: 3 for 87 bits missing of each nonce, 5 for 52,
-9 for 30, 17 for 16, 40 for 8, 60 for 6; below that nothing is found. Where nonces agree without being short, one or two
-more, and 60 for 7 bits. Numbers of GMP: 2 for states of up to 64 bits, 3 for 128, 5 for 196, 6 for 200; of generators
-that are not known 22 to 48 where half of each state is seen. Of a signer with sound and flawed nonces, 4 or 10 flawed
-ones in a row. Timing and power traces tell which nonces are short (Minerva, TPM-FAIL, LadderLeak): the certificates
-don't. Generators with their words in other orders.
+Blind spots: signatures of earlier runs, which a store does not keep: a signer's have to be in one run. An issuer with
+more than 8 keys of one name and no key identifiers. Rings of more than eight signers. Signatures with a hash that is
+not SHA-1 or SHA-2. DSA, EdDSA, rings and the rules only where the signers' keys are in the run. What EdDSA's nonces
+give away is the private scalar, which signs as well as the seed, but from which the seed does not follow. Deep needs so
+many signatures with a flaw, on P-256: 3 for 87 bits missing of each nonce, 5 for 52, 9 for 30, 17 for 16, 40 for 8, 60
+for 6; below that nothing is found. Where nonces agree without being short, one or two more, and 60 for 7 bits. Numbers
+of GMP: 2 for states of up to 64 bits, 3 for 128, 5 for 196, 6 for 200; of generators that are not known 22 to 48 where
+half of each state is seen. Of a signer with sound and flawed nonces, 4 or 10 flawed ones in a row. Timing and power
+traces tell which nonces are short (Minerva, TPM-FAIL, LadderLeak): the certificates don't. Generators with their words
+in other orders.
 
 Remedy: the finding is about the signer: revoke it and everything it signed, and replace its signing code by one with
 deterministic nonces (RFC 6979) before making a new key.
@@ -490,7 +492,7 @@ def _uneven(
         context.leave_out("fleet-signature-nonce", reason)
 
     close = close_nonces(run.signers, made, run.private_keys, leave_out)
-    work = Allowance(context.budget)
+    work = Allowance(context.budget, run.fleet, "fleet-signature-nonce")
     for lost in chain(close, biased_nonces(run.signers, made, run.private_keys, work)):
         yield from run.report(*lost)
     for absent in biased_nonces_of_absent(run.signers, nobody, USUAL[:4], work):

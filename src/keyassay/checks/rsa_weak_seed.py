@@ -24,7 +24,8 @@ Profiles: standard recognises keys that `keyassay seeds search` found on this co
 Mistakes: none. A key and a seed of one model agree by chance once in 2^46, and only a factor of N just above the
 number that the seed leads to makes a finding.
 
-Blind spots: other seeds, such as a time mixed with a process id; `keyassay seeds search` takes ranges, but no
+Blind spots: with --against STORE the search is made anew for the keys of the run, around their own certificates alone.
+Other seeds, such as a time mixed with a process id; `keyassay seeds search` takes ranges, but no
 mixtures. Programs that draw a new number for every candidate, or that draw for other purposes before or between the
 primes (Java's own tests are covered, up to 255 numbers): only the first number with the second or third is tried.
 Numbers made of outputs in other ways, or with other bits forced than the highest one or two and the lowest. Primes of
