@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sqlalchemy import delete
 
 import fleet_keys
@@ -19,7 +20,7 @@ from keyassay.audit.key_quality import Engine
 from keyassay.certificates.fleet import NotRun
 from keyassay.checks import check
 from keyassay.findings import Classification, Confidence, Profile
-from keyassay.registry import authorities, certificates
+from keyassay.registry import authorities, certificates, issuing
 from keyassay.registry.registry import Registry
 from keyassay.storage import schema
 from sharing_devices import sharing
@@ -233,6 +234,58 @@ def test_authorities_are_examined_while_they_are_active(registry: Registry, rows
         "resourceType": "CA_CERTIFICATE",
         "resourceIdentifier": {"caCertificateId": weak.id},
     }
+
+
+def issues_with(registry: Registry, authority: fleet_keys.Signed) -> str:
+    key = authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return issuing.import_issuer(registry, A, authority.pem, key).id
+
+
+def test_the_authority_that_issues_is_examined_with_the_others(registry: Registry, rows: Any, tmp_path: Path) -> None:
+    enable(registry)
+    old = issues_with(registry, fleet_keys.certificate("Old CA", weak_devices.weak_key(1), is_authority=True))
+    own = issues_with(registry, fleet_keys.certificate("Plant CA", sharing(1, 2).key, is_authority=True))
+    device, sound = sharing(1, 3), sharing(4, 5)
+    register(registry, device, sound)
+    authorities.register(registry, A, fleet_keys.authority().pem, mode="SNI_ONLY", set_as_active=True)
+    task = audit(registry, CA_KEYS, DEVICE_KEYS, fleet_store=tmp_path / "fleet")
+    assert summary(task, CA_KEYS) == ("COMPLETED_NON_COMPLIANT", 2, 1, 0)  # the one before issues no longer
+    assert findings(rows, task, CA_KEYS) == {(own, PRIME)}
+    assert findings(rows, task, DEVICE_KEYS) == {(device.id, PRIME)}
+    of_check = {row["check_name"]: row for row in rows.all("audit_findings")}
+    of_authority, of_device = of_check[CA_KEYS], of_check[DEVICE_KEYS]
+    assert of_authority["resource"]["resourceIdentifier"] == {"caCertificateId": own}
+    assert of_authority["reason"].startswith("This authority issues the account's certificates (`keyassay ca list`); ")
+    assert f"with certificate {device.id}" in of_authority["reason"]
+    assert f"with issuing CA certificate {own}" in of_device["reason"]
+    related = {row["finding_id"]: row["resource"] for row in rows.all("audit_related")}
+    assert related == {
+        of_authority["id"]: {
+            "resourceType": "DEVICE_CERTIFICATE",
+            "resourceIdentifier": {"deviceCertificateId": device.id},
+        },
+        of_device["id"]: {"resourceType": "CA_CERTIFICATE", "resourceIdentifier": {"caCertificateId": own}},
+    }
+    # AWS's own authority is none of the account's
+    assert summary(audit(registry, CA_KEYS, profile=Profile.AWS), CA_KEYS) == ("COMPLETED_COMPLIANT", 1, 0, 0)
+    back = issues_with(registry, fleet_keys.certificate("New CA", weak_devices.weak_key(0), is_authority=True))
+    task = audit(registry, CA_KEYS, fleet_store=tmp_path / "fleet")
+    assert findings(rows, task, CA_KEYS) == {(back, ROCA)}
+    assert old not in str(rows.all("audit_findings"))
+
+
+def test_an_authority_that_is_registered_as_well_counts_once(registry: Registry, rows: Any, tmp_path: Path) -> None:
+    enable(registry)
+    both = fleet_keys.certificate("Plant CA", weak_devices.weak_key(0), is_authority=True)
+    own = issues_with(registry, both)
+    registered = authorities.register(registry, A, both.pem, mode="SNI_ONLY", set_as_active=True)
+    settings: dict[str, Any] = {"fleet_store": tmp_path / "fleet", "level": Classification.NOTICE}
+    for _ in range(2):
+        task = audit(registry, CA_KEYS, **settings)
+        assert summary(task, CA_KEYS) == ("COMPLETED_NON_COMPLIANT", 1, 1, 0)
+        assert (own, ROCA) in findings(rows, task, CA_KEYS)
+        assert (own, REPEATED) not in findings(rows, task, CA_KEYS)
+        authorities.change(registry, A, registered.id, status="INACTIVE")  # it issues all the same
 
 
 def test_findings_hold_no_secrets(registry: Registry, rows: Any, tmp_path: Path) -> None:

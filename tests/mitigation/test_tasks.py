@@ -18,6 +18,7 @@ from keyassay.registry import (
     authorities,
     certificates,
     documents,
+    issuing,
     memberships,
     policies,
     principals,
@@ -115,6 +116,16 @@ def test_authorities_policies_and_logging(fleet: Registry) -> None:
     again = run(fleet, {"findingIds": [found[0].id, found[1].id, found[4].id]}, mapping, "again")
     assert again["status"] == "COMPLETED"
     assert len(policies.versions(fleet, A, "open")) == 2
+
+
+def test_the_authority_that_issues_is_not_deactivated(fleet: Registry) -> None:
+    own = issuing.make_issuer(fleet, A)
+    found = Found(CA_KEYS, {"caCertificateId": own.id})
+    row = run(fleet, {"auditTaskId": audit(fleet, [found])}, {CA_KEYS: ["deactivate-ca"]})
+    assert counts(row, CA_KEYS) == {"total": 1, "failed": 1}
+    (execution,) = tasks.executions(fleet, A, "task", found.id).rows
+    assert execution["error_code"] == "INVALID_REQUEST"
+    assert "keyassay ca init" in execution["message"]
 
 
 @pytest.mark.parametrize("one_is_gone", [False, True])

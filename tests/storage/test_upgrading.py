@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import select, text
 
+import fleet_keys
 from keyassay.errors import KeyassayError
 from keyassay.storage import schema, upgrading
 from keyassay.storage.database import Database
@@ -65,6 +70,27 @@ def test_a_server_that_is_not_there() -> None:
     database = Database("postgresql://nobody@127.0.0.1:1/nothing")
     with pytest.raises(KeyassayError, match="cannot be used"):
         upgrading.check(database)
+    database.close()
+
+
+def test_keys_of_issuers_that_are_there_get_their_digests(empty_database_url: str) -> None:
+    database = Database(empty_database_url)
+    config = Config()
+    config.set_main_option("script_location", str(upgrading.MIGRATIONS))
+    authority = fleet_keys.authority()
+    key = authority.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    der = authority.certificate.public_bytes(Encoding.DER)
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0007")
+        account = {"id": "1" * 12, "name": "", "created_at": 0}
+        connection.execute(schema.accounts.insert().values(account))
+        issuer = {"account_id": "1" * 12, "id": authority.id, "der": der, "active": True, "created_at": 0}
+        connection.execute(schema.issuers.insert().values(issuer))
+    assert upgrading.upgrade(database)
+    with database.read() as connection:
+        digest = connection.execute(select(schema.issuers.c.spki_digest)).scalar_one()
+    assert bytes(digest) == hashlib.sha256(key).digest()
     database.close()
 
 

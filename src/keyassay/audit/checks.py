@@ -114,7 +114,13 @@ AUDIT_CHECKS: Mapping[str, AuditCheck] = {
         AuditCheck(
             "DEVICE_CERTIFICATE_KEY_QUALITY_CHECK", Severity.CRITICAL, "DEVICE_CERTIFICATE", _DEVICES, _KEY_REASONS
         ),
-        AuditCheck("CA_CERTIFICATE_KEY_QUALITY_CHECK", Severity.CRITICAL, "CA_CERTIFICATE", _AUTHORITIES, _KEY_REASONS),
+        AuditCheck(
+            "CA_CERTIFICATE_KEY_QUALITY_CHECK",
+            Severity.CRITICAL,
+            "CA_CERTIFICATE",
+            f"{_AUTHORITIES}, and the account's own that issues",
+            _KEY_REASONS,
+        ),
         AuditCheck(
             "DEVICE_CERTIFICATE_EXPIRING_CHECK",
             Severity.MEDIUM,

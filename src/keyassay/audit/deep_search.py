@@ -22,11 +22,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, func, literal, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, func, literal, not_, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyassay.audit.child import Child, first_line
-from keyassay.audit.examining import DEVICE_STATUSES
+from keyassay.audit.examining import DEVICE_STATUSES, EVERY_AUTHORITY
 from keyassay.audit.fleet_pool import SearchError
 from keyassay.audit.verdicts import PublicFinding, public
 from keyassay.bulk.deep import Earlier, EarlierSteps, steps_of
@@ -57,9 +57,9 @@ _WRITE = 1.0
 _LEAST_MEMORY = 2 << 30
 #: outcomes after which no budget would go further
 _ENDED = (Outcome.DONE, Outcome.DONE_EARLIER, Outcome.DOES_NOT_APPLY, Outcome.NOT_NEEDED, Outcome.FOUND)
-_TABLES: Mapping[str, tuple[Table, Sequence[str]]] = {
+_TABLES: Mapping[str, tuple[FromClause, Sequence[str]]] = {
     "certificates": (schema.certificates, DEVICE_STATUSES),
-    "authorities": (schema.authorities, ("ACTIVE",)),
+    "authorities": (EVERY_AUTHORITY, ("ACTIVE",)),
 }
 
 

@@ -12,7 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, Select, Table, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    Select,
+    Subquery,
+    exists,
+    func,
+    literal,
+    select,
+    union_all,
+)
 
 from keyassay.audit.checks import AuditCheck
 from keyassay.audit.configuration import threshold_days
@@ -26,6 +38,20 @@ DAY = 86_400_000
 
 #: statuses in which a device certificate is examined
 DEVICE_STATUSES = tuple(status.value for status in AUDITED)
+
+
+def _every_authority() -> Subquery:
+    registered, own = schema.authorities.c, schema.issuers.c
+    columns = (registered.account_id, registered.id, registered.status, registered.der, registered.spki_digest)
+    known = exists().where(
+        registered.account_id == own.account_id, registered.id == own.id, registered.status == "ACTIVE"
+    )
+    issuing = select(own.account_id, own.id, literal("ACTIVE"), own.der, own.spki_digest).where(own.active, ~known)
+    return union_all(select(*columns), issuing).subquery("every_authority")
+
+
+#: registered authorities, and the one by which an account issues, which the API does not know
+EVERY_AUTHORITY = _every_authority()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +189,7 @@ class Examiner(ABC):
         """The resources that follow a position ("" for the first)."""
 
 
-def count(connection: Connection, table: Table, account_id: str, statuses: Sequence[str]) -> int:
+def count(connection: Connection, table: FromClause, account_id: str, statuses: Sequence[str]) -> int:
     """How many certificates (or authorities) of an account are in one of some statuses."""
     query = select(func.count()).where(table.c.account_id == account_id, table.c.status.in_(statuses))
     return int(connection.execute(query).scalar_one())
@@ -171,19 +197,19 @@ def count(connection: Connection, table: Table, account_id: str, statuses: Seque
 
 def page(
     connection: Connection,
-    table: Table,
+    table: FromClause,
     account_id: str,
     statuses: Sequence[str],
     after: str,
     size: int,
-    *columns: Column[Any],
+    *columns: ColumnElement[Any],
 ) -> Sequence[Row[Any]]:
     """The next certificates (or authorities) by id: each comes once, whatever changes its status meanwhile."""
     return connection.execute(page_query(table, account_id, statuses, after, *columns).limit(size)).all()
 
 
 def page_query(
-    table: Table, account_id: str, statuses: Sequence[str], after: str, *columns: ColumnElement[Any]
+    table: FromClause, account_id: str, statuses: Sequence[str], after: str, *columns: ColumnElement[Any]
 ) -> Select[Any]:
     """The statement of ``page``, without its limit."""
     # the function keeps databases from reading by the index of statuses, which would sort all of them for each page
@@ -197,12 +223,12 @@ class Certificates(Examiner):
 
     Args:
         audit: what for.
-        table: ``certificates`` or ``authorities``.
+        table: ``certificates``, ``authorities`` or ``EVERY_AUTHORITY``.
     """
 
     columns: tuple[str, ...] = ()
 
-    def __init__(self, audit: Audit, table: Table = schema.certificates) -> None:
+    def __init__(self, audit: Audit, table: FromClause = schema.certificates) -> None:
         super().__init__(audit)
         self.table = table
         self.statuses = DEVICE_STATUSES if table is schema.certificates else ("ACTIVE",)

@@ -33,12 +33,13 @@ SERVER = "server"
 TABLES: tuple[tuple[Table, str], ...] = (
     (schema.former_certificates, "former certificate"),
     (schema.authorities, "CA certificate"),
+    (schema.issuers, "issuing CA certificate"),
     (schema.certificates, "certificate"),
 )
 _IDS, _ROWS = 10_000, 500
 #: bytes up to which new certificates are compared at once: some 200,000 of RSA-2048
 PIECE = 3_200_000_000
-_PLACE = re.compile(r"(?:([0-9]{12}) )?((?:CA |former )?certificate) ([0-9a-f]{64})(?:#0)?")
+_PLACE = re.compile(r"(?:([0-9]{12}) )?((?:CA |former |issuing CA )?certificate) ([0-9a-f]{64})(?:#0)?")
 
 
 class SearchError(Exception):
@@ -51,7 +52,7 @@ class Place:
 
     Attributes:
         account_id: whose, "" in the scope of an account.
-        called: "certificate", "CA certificate", "former certificate".
+        called: "certificate", "CA certificate", "former certificate"; the account's own is an "issuing CA certificate".
         certificate_id: 64 hexadecimal digits.
     """
 

@@ -1,5 +1,7 @@
 """DEVICE_ and CA_CERTIFICATE_KEY_QUALITY_CHECK: the engine's checks of single keys, and all keys compared.
 
+Among the authorities is the account's own that issues, but in profile aws: AWS's own is none of the account's there.
+
 Verdicts on single keys are kept (``verdicts``), so that only new keys, and old keys by new or stronger checks, are
 examined. What only shows when keys are compared comes from ``fleet_search``, which runs before the first certificate.
 """
@@ -10,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, Subquery, Table, and_, func, not_, select
+from sqlalchemy import Connection, FromClause, Row, Subquery, and_, func, not_, select
 
 from keyassay.audit import deep_search, fleet_search, fleet_verdicts, verdicts
 from keyassay.audit.deep_search import DeepSearch
-from keyassay.audit.examining import Audit, AuditSettings, Batch, Certificates, Found, page_query
+from keyassay.audit.examining import EVERY_AUTHORITY, Audit, AuditSettings, Batch, Certificates, Found, page_query
 from keyassay.audit.fleet_pool import SERVER, SearchError
 from keyassay.audit.fleet_search import Search
 from keyassay.audit.verdicts import Catalogue, Known, PublicFinding
@@ -24,7 +26,10 @@ from keyassay.certificates.decoding import decode
 from keyassay.certificates.item import RawItem
 from keyassay.findings import Classification, Profile
 from keyassay.output.description import sentence
+from keyassay.storage import schema
 from keyassay.storage.database import rows_in_chunks
+
+_I = schema.issuers.c
 
 #: partners of a key that a finding names
 _NAMED = 10
@@ -91,13 +96,15 @@ class KeyQuality(Certificates):
 
     Args:
         audit: what for.
-        table: device certificates or authorities.
+        table: device certificates, or ``EVERY_AUTHORITY``.
         engine: the worker's.
     """
 
     columns = ("spki_digest",)
 
-    def __init__(self, audit: Audit, table: Table, engine: Engine) -> None:
+    def __init__(self, audit: Audit, table: FromClause, engine: Engine) -> None:
+        if table is EVERY_AUTHORITY and engine.profile is Profile.AWS:
+            table = schema.authorities
         super().__init__(audit, table)
         self._engine = engine
         self._expected = 0
@@ -129,7 +136,7 @@ class KeyQuality(Certificates):
         search = DeepSearch(
             audit.database.url,
             audit.account_id,
-            self.table.name,
+            "authorities" if self.table is EVERY_AUTHORITY else "certificates",
             settings.budget,
             settings.fleet_memory,
             settings.deep_processes,
@@ -205,7 +212,8 @@ class KeyQuality(Certificates):
         for certificate_id, digest in digests.items():
             findings = of_key[digest]
             if findings or digest in of_fleet:
-                found.extend(self._noncompliant(certificate_id, (*findings, *of_fleet.get(digest, ()))))
+                its = "" if self.table is schema.certificates else self._whose(connection, certificate_id)
+                found.extend(self._noncompliant(certificate_id, (*findings, *of_fleet.get(digest, ())), its))
         kept = {digest: findings for digest, findings in fresh.items() if digest not in unsure}
         return Batch(
             len(rows),
@@ -253,7 +261,13 @@ class KeyQuality(Certificates):
         # what was deleted a moment ago is unreadable, and nothing is found in it
         return {digest: by_id.get(certificate_id, b"") for digest, certificate_id in members.items()}
 
-    def _noncompliant(self, certificate_id: str, findings: Iterable[PublicFinding]) -> list[Found]:
+    def _whose(self, connection: Connection, authority_id: str) -> str:
+        """What a finding on an authority begins with: of the account's own no list of the API tells what it is."""
+        query = select(_I.id).where(_I.account_id == self.audit.account_id, _I.id == authority_id, _I.active)
+        is_own = connection.execute(query).first() is not None
+        return "this authority issues the account's certificates (`keyassay ca list`); " if is_own else ""
+
+    def _noncompliant(self, certificate_id: str, findings: Iterable[PublicFinding], its: str) -> list[Found]:
         made: dict[str, Found] = {}
         for one in verdicts.settle(findings):
             if counts(one, self.audit.settings) and one.reason_code not in made:
@@ -261,7 +275,7 @@ class KeyQuality(Certificates):
                 made[one.reason_code] = Found(
                     self.identifier(certificate_id),
                     one.reason_code,
-                    sentence(one.message),
+                    sentence(its + one.message),
                     related=_partners(one, certificate_id),
                     evidence=one.as_json(),
                     severity="" if broken else one.severity.value,
@@ -299,7 +313,7 @@ def _partners(finding: PublicFinding, certificate_id: str) -> list[dict[str, Any
     for one in named:
         if not isinstance(one, Mapping) or not one.get("sha256") or one["sha256"] == certificate_id:
             continue
-        is_authority = str(one.get("source", "")).startswith("CA ")
+        is_authority = str(one.get("source", "")).startswith(("CA ", "issuing CA "))
         related.append(
             {
                 "resourceType": "CA_CERTIFICATE" if is_authority else "DEVICE_CERTIFICATE",

@@ -24,7 +24,7 @@ from keyassay.audit.certificate_checks import Age, Expiring
 from keyassay.audit.checkpoints import CHECK_DISABLED, Checkpoints, Position, TaskEndedError
 from keyassay.audit.checks import AUDIT_CHECKS, AuditCheck, Needs
 from keyassay.audit.connection_checks import Conflicting, Shared
-from keyassay.audit.examining import DAY, Audit, AuditSettings, Examiner
+from keyassay.audit.examining import DAY, EVERY_AUTHORITY, Audit, AuditSettings, Examiner
 from keyassay.audit.fleet_pool import SearchError
 from keyassay.audit.fleet_search import Search
 from keyassay.audit.following import follow
@@ -240,7 +240,7 @@ class AuditWorker:
     def _examiner(self, audit: Audit) -> Examiner:
         made: dict[str, Callable[[Audit], Examiner]] = {
             "DEVICE_CERTIFICATE_KEY_QUALITY_CHECK": lambda one: KeyQuality(one, _CERTIFICATES, self._engine),
-            "CA_CERTIFICATE_KEY_QUALITY_CHECK": lambda one: KeyQuality(one, _AUTHORITIES, self._engine),
+            "CA_CERTIFICATE_KEY_QUALITY_CHECK": lambda one: KeyQuality(one, EVERY_AUTHORITY, self._engine),
             "DEVICE_CERTIFICATE_EXPIRING_CHECK": Expiring,
             "CA_CERTIFICATE_EXPIRING_CHECK": lambda one: Expiring(one, _AUTHORITIES),
             "DEVICE_CERTIFICATE_AGE_CHECK": Age,

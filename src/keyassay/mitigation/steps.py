@@ -18,6 +18,7 @@ from keyassay.mitigation.actions import ActionType
 from keyassay.mitigation.plan import Step
 from keyassay.registry import authorities, certificates, documents, errors, memberships, policies
 from keyassay.registry.errors import InvalidError, NotFoundError, RegistryError
+from keyassay.registry.issuing import issuer_row
 from keyassay.registry.lifecycle import Status
 from keyassay.registry.registry import Registry
 from keyassay.storage import outbox, schema
@@ -199,7 +200,7 @@ def _repair(registry: Registry, transaction: Transaction, step: Step) -> None:
     settings = step.action.settings
     match step.action.type:
         case ActionType.UPDATE_CA_CERTIFICATE:
-            authorities.deactivate(transaction, OPERATION, _named(step, "caCertificateId"))
+            _deactivate_authority(transaction, _named(step, "caCertificateId"))
         case ActionType.REPLACE_DEFAULT_POLICY_VERSION:
             _replace_policy(registry, transaction, _named(step, "policyVersionIdentifier"))
         case ActionType.ENABLE_IOT_LOGGING:
@@ -231,6 +232,18 @@ def _deactivate(transaction: Transaction, certificate_id: str) -> None:
     row = certificates.find(transaction.connection, transaction.account_id, certificate_id)
     if row["status"] != Status.REVOKED.value:
         certificates.change_status(transaction, OPERATION, certificate_id, Status.INACTIVE)
+
+
+def _deactivate_authority(transaction: Transaction, authority_id: str) -> None:
+    try:
+        authorities.deactivate(transaction, OPERATION, authority_id)
+    except NotFoundError:
+        if issuer_row(transaction.connection, transaction.account_id, authority_id) is None:
+            raise
+        raise InvalidError(
+            "the account's certificates are issued by this authority, which is not registered: `keyassay ca init` or "
+            "`keyassay ca import` gives the account another one"
+        ) from None
 
 
 def _add_things(registry: Registry, transaction: Transaction, step: Step, certificate_id: str) -> None:

@@ -275,6 +275,7 @@ def _enter(
         "key_reference": key_uri,
         "active": True,
         "created_at": transaction.now,
+        "spki_digest": hashlib.sha256(_spki(certificate.public_key())).digest(),
     }
     transaction.execute(schema.issuers.insert().values(row))
     transaction.record(operation, "issuer", issuer_id, {"key": "database" if key_uri is None else "token"})

@@ -218,6 +218,8 @@ issuers = Table(
     Column("created_at", BigInteger, nullable=False),
     # the revision of the feed up to which the account's certificates were looked through for what it issued elsewhere
     Column("followed", BigInteger, nullable=False, server_default=text("0")),
+    # of every row; it came later than the table
+    Column("spki_digest", LargeBinary(32)),
 )
 
 #: what the account's own authorities issued, for ever: revoked stays revoked when the certificate has been deleted
