@@ -1,9 +1,9 @@
 """What transactions of connection events take: devices that are new, that come again, and that are refused.
 
-Of those that are refused the certificates are unknown, or REVOKED, each of which raises an alert. Then the list of all
-live sessions, half of which have sent something.
+Of those that are refused the certificates are unknown, or REVOKED, each of which raises an alert, or wait for their
+activation, which is announced. Then the list of all live sessions, half of which have sent something.
 
-    python3 dev.py bench events [--open N] [--rounds N] [--sizes 100,1000] [--postgresql]
+    python3 dev.py bench events [--open N] [--rounds N] [--sizes 100,1000] [--kinds KIND,...] [--postgresql]
 
 A gate tells of so many events in one request, beside so many sessions that are open. Each transaction is measured by
 itself, from asking for its turn to the end of its commit: CPU of its thread, CPU of PostgreSQL's processes, and the
@@ -89,7 +89,7 @@ def event(device: int, source: int, *, refused: bool) -> dict[str, Any]:
     }
 
 
-def measure(url: str, *, is_open: int, rounds: int, sizes: list[int], watched: str | None) -> None:
+def measure(url: str, *, is_open: int, rounds: int, sizes: list[int], chosen_kinds: str, watched: str | None) -> None:
     """Print a line for each kind of request and size."""
     database = Database(url)
     upgrade(database)
@@ -100,7 +100,7 @@ def measure(url: str, *, is_open: int, rounds: int, sizes: list[int], watched: s
     certificates.register_without_authority(registry, GATE, device.pem)
     with database.read() as connection:
         query = select(schema.certificates).where(schema.certificates.c.id == device.id)
-        certificate = {**connection.execute(query).mappings().one(), "status": "REVOKED"}
+        certificate = {**connection.execute(query).mappings().one(), "ca_certificate_id": "c" * 64}
 
     def tell(devices: list[int], *, refused: bool = False) -> None:
         nonlocal told
@@ -122,11 +122,13 @@ def measure(url: str, *, is_open: int, rounds: int, sizes: list[int], watched: s
         tell(list(range(fresh, fresh + size)))
         fresh += size
 
-    def revoked(size: int) -> None:
+    def registered(size: int, status: str) -> None:
         nonlocal fresh
         devices = list(range(fresh, fresh + size))
         fresh += size
-        rows = [{**certificate, "id": event(one, 0, refused=True)["certificateId"]} for one in devices]
+        rows = [
+            {**certificate, "status": status, "id": event(one, 0, refused=True)["certificateId"]} for one in devices
+        ]
         with database.engine.begin() as connection:
             connection.execute(schema.certificates.insert(), rows)
         tell(devices, refused=True)
@@ -147,9 +149,12 @@ def measure(url: str, *, is_open: int, rounds: int, sizes: list[int], watched: s
         "new": new,
         "again": lambda size: tell(chosen.sample(range(is_open), size)),
         "refused": lambda size: tell(chosen.sample(range(is_open), size), refused=True),
-        "revoked": revoked,
+        "revoked": lambda size: registered(size, "REVOKED"),
+        "waiting": lambda size: registered(size, "PENDING_ACTIVATION"),
         "sessions": lambda _size: live(),
     }
+    if chosen_kinds:
+        kinds = {name: kinds[name] for name in chosen_kinds.split(",")}
     taken: dict[tuple[str, int], list[Any]] = {(kind, size): [] for size in sizes for kind in kinds}
     for _ in range(rounds):
         for size in sizes:
@@ -176,6 +181,7 @@ def main() -> None:
     parser.add_argument("--open", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--sizes", default="100,1000")
+    parser.add_argument("--kinds", default="", help="of the lines that are printed; all by default")
     parser.add_argument("--postgresql", action="store_true")
     given = parser.parse_args()
     sizes = [int(size) for size in given.sizes.split(",")]
@@ -184,7 +190,7 @@ def main() -> None:
         watched = None
         if given.postgresql:
             url = watched = postgresql().create()
-        measure(url, is_open=given.open, rounds=given.rounds, sizes=sizes, watched=watched)
+        measure(url, is_open=given.open, rounds=given.rounds, sizes=sizes, chosen_kinds=given.kinds, watched=watched)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,25 @@ def test_a_device_that_waits_is_announced_again(registry: Registry, rows: Any, m
     assert len(published(rows)) == 2
 
 
+def test_many_that_wait_are_announced_again_each_once(
+    registry: Registry, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_authority(registry)
+    devices = [fleet_keys.device(f"new-{number}", CA) for number in range(8)]
+    assert {outcome(registry, one) for one in devices} == {"PENDING_ACTIVATION"}
+    assert sorted(one["certificateId"] for one in published(rows)) == sorted(one.id for one in devices)
+    told = [refused(one.id, source=f"192.0.2.{port}:{port}") for port in (1, 2) for one in devices]
+    tell(registry, *told[:8])
+    assert len(published(rows)) == 8
+    monkeypatch.setattr(auto_registration, "AGAIN", -1)
+    tell(registry, *told)
+    again = published(rows)[8:]
+    assert sorted(one["certificateId"] for one in again) == sorted(one.id for one in devices)
+    monkeypatch.setattr(auto_registration, "AGAIN", 60_000)
+    tell(registry, *(refused(one.id, source="192.0.2.3:3") for one in devices))
+    assert len(published(rows)) == 16
+
+
 def test_the_gate_is_not_believed(registry: Registry, rows: Any) -> None:
     """Whatever a gate says of the chain: the registry verifies again."""
     with_authority(registry)

@@ -43,7 +43,18 @@ TOPIC = "$aws/events/certificates/registered/{}"
 
 _C = schema.certificates.c
 _A = schema.authorities.c
+_M = schema.device_messages.c
 
+#: the certificate of a message, of which only the beginning is read
+_ANNOUNCED = func.substr(_M.payload, len('{"certificateId":"') + 1, 64)
+_TOLD = Prepared(
+    select(_ANNOUNCED.label("certificate_id")).where(
+        _M.account_id == bindparam("account"),
+        _M.created_at > bindparam("since"),
+        among(_M.topic, "topics"),
+        among(_ANNOUNCED, "certificates"),
+    )
+)
 _WAITING = Prepared(
     select(_C.id, _C.ca_certificate_id, _C.created_at).where(
         _C.account_id == bindparam("account"),
@@ -135,7 +146,7 @@ def register(registry: Registry, actor: Actor, der: bytes) -> Status:
             examined,
             authority_id=authority["id"],
         )
-        announce(transaction, admitted.id, authority["id"], transaction.now)
+        announce(transaction, (admitted.id, authority["id"], transaction.now))
     return Status.PENDING_ACTIVATION
 
 
@@ -185,21 +196,31 @@ def _check_room(transaction: Transaction, authority_id: str) -> None:
         raise LimitError(f"{PENDING} devices of the authority wait for their activation")
 
 
-def announce(transaction: Transaction, certificate_id: str, authority_id: str, registered_at: int) -> None:
-    """Publish that a certificate waits for its activation: at the gates, and to the account's target.
+def announce(transaction: Transaction, *registered: tuple[str, str, int]) -> None:
+    """Publish that certificates wait for their activation: at the gates, and to the account's target.
 
     Source of topic and payload: AWS IoT's developer guide, "Just-in-time registration".
+
+    Args:
+        transaction: of the account.
+        registered: of each its id, its authority's id, and when it was registered, milliseconds since 1970.
     """
-    payload = {
-        "certificateId": certificate_id,
-        "caCertificateId": authority_id,
-        "timestamp": transaction.now,
-        "certificateStatus": Status.PENDING_ACTIVATION.value,
-        "awsAccountId": transaction.account_id,
-        "certificateRegistrationTimestamp": str(registered_at),
-    }
-    device_messages.put(transaction, TOPIC.format(authority_id), json.dumps(payload, separators=(",", ":")), SECONDS)
-    alerts.notify(transaction, outbox.REGISTERED, payload)
+    payloads = [
+        {
+            "certificateId": certificate_id,  # stays in front: ``_TOLD`` looks there
+            "caCertificateId": authority_id,
+            "timestamp": transaction.now,
+            "certificateStatus": Status.PENDING_ACTIVATION.value,
+            "awsAccountId": transaction.account_id,
+            "certificateRegistrationTimestamp": str(registered_at),
+        }
+        for certificate_id, authority_id, registered_at in registered
+    ]
+    messages = [
+        (TOPIC.format(payload["caCertificateId"]), json.dumps(payload, separators=(",", ":"))) for payload in payloads
+    ]
+    device_messages.put_all(transaction, messages, SECONDS)
+    alerts.notify(transaction, outbox.REGISTERED, *payloads)
 
 
 def announce_again(transaction: Transaction, events: Sequence[Event]) -> None:
@@ -216,13 +237,13 @@ def announce_again(transaction: Transaction, events: Sequence[Event]) -> None:
     waiting = sorted(_WAITING.all(transaction.connection, asked), key=lambda row: str(row["id"]))
     if not waiting:
         return
-    told = schema.device_messages.c
-    for row in waiting:
-        recent = select(told.payload).where(
-            told.account_id == transaction.account_id,
-            told.topic == TOPIC.format(row["ca_certificate_id"]),
-            told.created_at > transaction.now - AGAIN,
-            told.payload.contains(row["id"]),
-        )
-        if transaction.execute(recent.limit(1)).first() is None:
-            announce(transaction, row["id"], row["ca_certificate_id"], row["created_at"])
+    about = {
+        "account": transaction.account_id,
+        "topics": {TOPIC.format(row["ca_certificate_id"]) for row in waiting},
+        "since": transaction.now - AGAIN,
+        "certificates": [row["id"] for row in waiting],
+    }
+    told = {row["certificate_id"] for row in _TOLD.all(transaction.connection, about)}
+    again = [(row["id"], row["ca_certificate_id"], row["created_at"]) for row in waiting if row["id"] not in told]
+    if again:
+        announce(transaction, *again)

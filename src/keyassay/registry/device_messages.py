@@ -8,14 +8,16 @@ Messages expire: a device that was away asks by itself, and what no gate fetched
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from keyassay.registry.errors import InvalidError
 from keyassay.registry.registry import Registry
 from keyassay.storage import schema
 from keyassay.storage.database import Actor, Transaction
+from keyassay.storage.prepared import Prepared, PreparedRows
 
 #: bytes of a payload (AWS IoT's own limit) and of a topic
 LARGEST_PAYLOAD, LONGEST_TOPIC = 131_072, 256
@@ -26,6 +28,10 @@ LONGEST_WAIT, INTERVAL = 20.0, 0.05
 _SWEEP = 200
 
 _M = schema.device_messages.c
+
+_OLD = select(_M.number).where(_M.account_id == bindparam("account"), _M.expires_at < bindparam("now")).limit(_SWEEP)
+_FORGET = Prepared(delete(schema.device_messages).where(_M.number.in_(_OLD.scalar_subquery())))
+_PUT = PreparedRows(schema.device_messages, values=("account_id", "topic", "payload", "created_at", "expires_at"))
 
 
 def put(transaction: Transaction, topic: str, payload: str, seconds: float) -> None:
@@ -40,21 +46,28 @@ def put(transaction: Transaction, topic: str, payload: str, seconds: float) -> N
     Raises:
         InvalidError: topic or payload are longer than a broker takes, or the topic has wildcards.
     """
-    if not topic or len(topic.encode()) > LONGEST_TOPIC or any(one in topic for one in "+#\0"):
-        raise InvalidError("a topic for devices has 1 to 256 bytes and no wildcards")
-    if len(payload.encode()) > LARGEST_PAYLOAD:
-        raise InvalidError(f"a message for devices has at most {LARGEST_PAYLOAD} bytes")
-    mine = _M.account_id == transaction.account_id
-    old = select(_M.number).where(mine, _M.expires_at < transaction.now).limit(_SWEEP)
-    transaction.execute(delete(schema.device_messages).where(_M.number.in_(old.scalar_subquery())))
-    row = {
-        "account_id": transaction.account_id,
-        "topic": topic,
-        "payload": payload,
-        "created_at": transaction.now,
-        "expires_at": transaction.now + round(seconds * 1000),
-    }
-    transaction.execute(schema.device_messages.insert().values(row))
+    put_all(transaction, [(topic, payload)], seconds)
+
+
+def put_all(transaction: Transaction, messages: Sequence[tuple[str, str]], seconds: float) -> None:
+    """The same for several messages, topic and payload of each: two statements, however many there are."""
+    for topic, payload in messages:
+        if not topic or len(topic.encode()) > LONGEST_TOPIC or any(one in topic for one in "+#\0"):
+            raise InvalidError("a topic for devices has 1 to 256 bytes and no wildcards")
+        if len(payload.encode()) > LARGEST_PAYLOAD:
+            raise InvalidError(f"a message for devices has at most {LARGEST_PAYLOAD} bytes")
+    _FORGET.run(transaction.connection, {"account": transaction.account_id, "now": transaction.now})
+    rows = [
+        {
+            "account_id": transaction.account_id,
+            "topic": topic,
+            "payload": payload,
+            "created_at": transaction.now,
+            "expires_at": transaction.now + round(seconds * 1000),
+        }
+        for topic, payload in messages
+    ]
+    _PUT.run(transaction.connection, rows)
 
 
 def pending(
