@@ -224,3 +224,15 @@ def test_a_connection_goes_with_its_thread(file: Database) -> None:
         thread.start()
         thread.join()
     assert len(file._readers) == before == 1
+
+
+def test_a_commit_stands_where_no_thread_can_be_had(file: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for number in range(CHECKPOINT // 2):
+        enter(file, number)
+    assert len(names(file)) == CHECKPOINT // 2
+    file.close()
+    assert len(names(file)) == CHECKPOINT // 2

@@ -213,8 +213,10 @@ class Turns:
         if self._checkpoint is not None and self._checkpoint.is_alive():
             return
         self._changed = driver.total_changes
-        self._checkpoint = threading.Thread(target=self._run_checkpoint, name="checkpoint")
-        self._checkpoint.start()
+        thread = threading.Thread(target=self._run_checkpoint, name="checkpoint")
+        with contextlib.suppress(RuntimeError):  # no more threads: what was committed is safe all the same
+            thread.start()
+            self._checkpoint = thread
 
     def _run_checkpoint(self) -> None:
         # whatever comes between is no loss: the log holds it all, and the next one goes on
