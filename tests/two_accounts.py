@@ -25,6 +25,17 @@ class Rows:
         with self.database.read() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
+    def everything(self) -> bytes:
+        """All values of all tables."""
+        found = []
+        with self.database.read() as connection:
+            for table in schema.METADATA.sorted_tables:
+                for row in connection.execute(table.select()):
+                    found += [
+                        bytes(value) if isinstance(value, (bytes, memoryview)) else str(value).encode() for value in row
+                    ]
+        return b"\n".join(found)
+
     def operations(self, actor: Actor = A) -> list[str]:
         """What was recorded in an account, in commit order, after the account was made."""
         rows = sorted(self.all("changes", account_id=actor.account_id), key=lambda row: row["revision"])

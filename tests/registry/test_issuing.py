@@ -23,35 +23,13 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 import fleet_keys
-from issuing_requests import request
+from issuing_requests import authority_of, certificate_of, request
 from keyassay.errors import KeyassayError
 from keyassay.registry import certificates, issuing
 from keyassay.registry.errors import AlreadyExistsError, CertificateValidationError, InvalidError, NotFoundError
 from keyassay.registry.registry import Registry
-from keyassay.storage import schema
-from keyassay.storage.database import Actor
 from live_server import client, running
 from two_accounts import A, B, Rows
-
-
-def certificate_of(issued: issuing.Issued) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(issued.certificate_pem.encode())
-
-
-def authority_of(registry: Registry, issuer_id: str = "", actor: Actor = A) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(issuing.issuer_pem(registry, actor, issuer_id).encode())
-
-
-def everything(registry: Registry) -> bytes:
-    """All values of all tables."""
-    found = []
-    with registry.database.read() as connection:
-        for table in schema.METADATA.sorted_tables:
-            for row in connection.execute(table.select()):
-                found += [
-                    bytes(value) if isinstance(value, (bytes, memoryview)) else str(value).encode() for value in row
-                ]
-    return b"\n".join(found)
 
 
 def forms_of(key: Any) -> list[bytes]:
@@ -142,7 +120,7 @@ def test_a_pair_of_keys_is_returned_once_and_stored_nowhere(registry: Registry) 
     assert issued.public_key_pem == spki
     assert certificate_of(issued).public_key() == key.public_key()
     certificate_of(issued).verify_directly_issued_by(authority_of(registry))
-    tables = everything(registry)
+    tables = Rows(registry.database).everything()
     assert key.public_key().public_numbers().n.to_bytes(256, "big") in tables  # it looks where keys would be
     for form in forms_of(key):
         assert form not in tables
@@ -155,7 +133,7 @@ def test_the_authority_s_key_is_sealed_in_every_table(registry: Registry, rows: 
     opened = registry.seal.open(bytes(row["sealed_key"]), issuing.key_place(A.account_id, issuer.id))
     key = load_der_private_key(opened, None)
     assert key.public_key() == authority_of(registry).public_key()
-    tables = everything(registry)
+    tables = Rows(registry.database).everything()
     for form in forms_of(key):
         assert form not in tables
     with pytest.raises(KeyassayError):  # it opens in its own place only
@@ -234,7 +212,7 @@ def test_an_authority_that_was_made_elsewhere(registry: Registry, kind: str) -> 
     with pytest.raises(AlreadyExistsError):
         issuing.import_issuer(registry, A, mine.pem, key_pem, password)
     for form in forms_of(key):
-        assert form not in everything(registry)
+        assert form not in Rows(registry.database).everything()
 
 
 def test_what_is_not_imported(registry: Registry, rows: Rows) -> None:

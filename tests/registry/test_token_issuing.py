@@ -16,7 +16,7 @@ from cryptography.x509 import ocsp as library
 from sqlalchemy import update
 
 import fleet_keys
-from issuing_requests import request
+from issuing_requests import authority_of, certificate_of, request
 from keyassay.errors import KeyassayError
 from keyassay.registry import certificates, issuing, ocsp, status_lists, token_keys
 from keyassay.registry.errors import (
@@ -33,16 +33,11 @@ from two_accounts import A, B, Rows
 
 def issue(registry: Registry, name: str = "one") -> x509.Certificate:
     pem = request(name, fleet_keys.ec_key(1))
-    issued = issuing.certify_request(registry, A, pem, set_as_active=True)
-    return x509.load_pem_x509_certificate(issued.certificate_pem.encode())
+    return certificate_of(issuing.certify_request(registry, A, pem, set_as_active=True))
 
 
 def revoke(registry: Registry, one: x509.Certificate) -> None:
     certificates.set_status(registry, A, one.fingerprint(hashes.SHA256()).hex(), "REVOKED")
-
-
-def authority(registry: Registry, issuer_id: str = "") -> x509.Certificate:
-    return x509.load_pem_x509_certificate(issuing.issuer_pem(registry, A, issuer_id).encode())
 
 
 def openssl(folder: Path, *arguments: str) -> str:
@@ -78,22 +73,11 @@ def check_all(registry: Registry, folder: Path, issuer_id: str, one: x509.Certif
             revoke(registry, one)
 
 
-def everything(registry: Registry) -> bytes:
-    found = []
-    with registry.database.read() as connection:
-        for table in schema.METADATA.sorted_tables:
-            for row in connection.execute(table.select()):
-                found += [
-                    bytes(value) if isinstance(value, (bytes, memoryview)) else str(value).encode() for value in row
-                ]
-    return b"\n".join(found)
-
-
 def test_an_authority_whose_key_is_made_in_the_token(
     registry: Registry, token: SoftToken, tmp_path: Path, rows: Rows
 ) -> None:
     made = issuing.make_token_issuer(registry, A, token.uri("ca-2026"), common_name="Plant 3")
-    certificate = authority(registry)
+    certificate = authority_of(registry)
     assert (made.subject, made.active) == ("CN=Plant 3", True)
     assert "object=ca-2026;id=%" in made.key_uri
     assert issuing.issuers(registry, A) == [made]
@@ -104,8 +88,8 @@ def test_an_authority_whose_key_is_made_in_the_token(
     assert row["details"] == {"key": "token"}
     check_all(registry, tmp_path, made.id, issue(registry))
     device = issuing.make_keys(registry, A)
-    x509.load_pem_x509_certificate(device.certificate_pem.encode()).verify_directly_issued_by(certificate)
-    tables = everything(registry)
+    certificate_of(device).verify_directly_issued_by(certificate)
+    tables = Rows(registry.database).everything()
     assert str(token.pin_file).encode() in tables
     assert token.pin.encode() not in tables
 
@@ -116,11 +100,11 @@ def test_a_key_that_was_in_the_token(registry: Registry, token: SoftToken, tmp_p
     token.put(key, "plant", "beef")
     made = issuing.make_token_issuer(registry, A, token.uri("plant"))
     assert "id=%BE%EF" in made.key_uri
-    assert authority(registry).public_key() == key.public_key()
+    assert authority_of(registry).public_key() == key.public_key()
     check_all(registry, tmp_path, made.id, issue(registry))
     number = key.private_numbers()
     number = number.d if kind == "rsa" else number.private_value
-    tables = everything(registry)
+    tables = Rows(registry.database).everything()
     for form in (
         number.to_bytes((number.bit_length() + 7) // 8, "big"),
         str(number).encode(),
@@ -137,7 +121,7 @@ def test_rotation_from_the_database_to_the_token_and_back(registry: Registry, to
         else:
             issuers.append(issuing.make_issuer(registry, A))
         devices.append(issue(registry, f"device-{number}"))
-        devices[-1].verify_directly_issued_by(authority(registry, issuers[-1].id))
+        devices[-1].verify_directly_issued_by(authority_of(registry, issuers[-1].id))
     assert [one.id for one in issuing.issuers(registry, A) if one.active] == [issuers[-1].id]
     assert len({one.key_uri for one in issuers}) == 3  # "" twice
     for number, (issuer, device) in enumerate(zip(issuers, devices, strict=True)):  # older ones go on with lists, OCSP
@@ -218,7 +202,7 @@ def test_what_is_not_taken(registry: Registry, token: SoftToken, rows: Rows) -> 
 def test_while_the_token_is_away_nothing_is_issued(registry: Registry, token: SoftToken, rows: Rows) -> None:
     made = issuing.make_token_issuer(registry, A, token.uri("ca"))
     one = issue(registry)
-    asked = library.OCSPRequestBuilder().add_certificate(one, authority(registry), hashes.SHA256()).build()
+    asked = library.OCSPRequestBuilder().add_certificate(one, authority_of(registry), hashes.SHA256()).build()
     responder = ocsp.Responder(registry)
     token.leave()
     for call in (
@@ -237,7 +221,7 @@ def test_while_the_token_is_away_nothing_is_issued(registry: Registry, token: So
     revoke(registry, one)  # needs no signature
     token.come_back()
     assert status_lists.sign(registry, A.account_id, made.id).entries == 1
-    issue(registry, "two").verify_directly_issued_by(authority(registry))
+    issue(registry, "two").verify_directly_issued_by(authority_of(registry))
 
 
 def test_another_key_under_the_same_name_signs_nothing(registry: Registry, token: SoftToken, rows: Rows) -> None:
@@ -292,6 +276,6 @@ def test_a_rotation_between_signing_and_entering(
     monkeypatch.setattr(issuing, "_sign", rotating)
     one = issue(registry)
     new = next(known for known in issuing.issuers(registry, A) if known.active)
-    one.verify_directly_issued_by(authority(registry, new.id))
+    one.verify_directly_issued_by(authority_of(registry, new.id))
     assert len(signed) == 2
     assert [row["issuer_id"] for row in rows.all("issued_certificates")] == [new.id]
