@@ -10,6 +10,9 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from keyassay.errors import KeyassayError
+from keyassay.storage.database import Database
+
 
 class Child:
     """A Python module that runs as a program.
@@ -76,6 +79,34 @@ def first_line() -> str:
     line = sys.stdin.buffer.readline().decode()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     return line
+
+
+def outcome(url: str, work: Callable[[Database], int]) -> int:
+    """Do the work of such a process; if it cannot be done, a sentence that says why is the last line that it says.
+
+    Args:
+        url: address of the database.
+        work: what to do with it; returns the exit code.
+
+    Returns:
+        The exit code: 1 for what could not be done.
+    """
+    database = Database(url)
+    try:
+        return work(database)
+    except KeyassayError as error:
+        say(str(error))
+    except MemoryError:
+        say("the machine's memory is used up")
+    finally:
+        database.close()
+    return 1
+
+
+def say(line: str) -> None:
+    """Tell the parent, at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _end_with_parent() -> None:

@@ -25,7 +25,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, FromClause, Select, func, literal, not_, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from keyassay.audit.child import Child, first_line
+from keyassay.audit.child import Child, first_line, outcome, say
 from keyassay.audit.examining import DEVICE_STATUSES, EVERY_AUTHORITY
 from keyassay.audit.fleet_pool import SearchError
 from keyassay.audit.verdicts import PublicFinding, public
@@ -38,7 +38,6 @@ from keyassay.bulk.scan import Plan, assess_items
 from keyassay.certificates.decoding import decode
 from keyassay.certificates.item import RawItem
 from keyassay.checks import check
-from keyassay.errors import KeyassayError
 from keyassay.findings import Profile
 from keyassay.storage import schema
 from keyassay.storage.database import Actor, Database, rows_in_chunks
@@ -301,7 +300,7 @@ class _Notes:
 
     def earlier(self, key: bytes) -> EarlierSteps:
         digest = self.names[key]
-        _say(f"at {digest.hex()}")
+        say(f"at {digest.hex()}")
         with self._database.read() as connection:
             steps = connection.execute(select(_D.steps).where(_D.spki_digest == digest)).scalar() or ()
         return {
@@ -329,7 +328,7 @@ class _Notes:
         )
         self.over[digest] = row
         self._waiting.append(row)
-        _say("done 1")
+        say("done 1")
         if time.monotonic() - self._written > _WRITE:
             self._flush(self._waiting[:-1])  # the last one may have been broken off, which shows later
             self._waiting = self._waiting[-1:]
@@ -378,7 +377,7 @@ def work(database: Database, search: DeepSearch) -> bool:
         if not run.broken_off:  # nothing to do for them: no steps for this kind of key, or broken already
             rest = [digest for digest in digests if digest not in notes.over]
             rows += [_row(digest, catalogue, search.budget, [], complete=True) for digest in rest]
-            _say(f"done {len(rest)}")
+            say(f"done {len(rest)}")
         notes.end(rows, broken_off=run.broken_off)
         spool.close()
         if run.broken_off:
@@ -408,11 +407,6 @@ def _pages(database: Database, search: DeepSearch, catalogue: str) -> Iterator[d
             yield {bytes(row.spki_digest): bytes(row.der) for row in rows}
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
 def _bound(search: DeepSearch) -> None:
     """What takes more memory than it may raises ``MemoryError``, which is a remark on the key under way."""
     half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
@@ -429,20 +423,13 @@ def main() -> int:
     with suppress(OSError):
         os.nice(10)  # it takes hours: whoever asks something comes first
     _bound(search)
-    database = Database(search.database)
-    try:
-        work(database, search)
-    except KeyboardInterrupt:
-        return 0  # told to end before it began
-    except KeyassayError as error:
-        _say(str(error))
-        return 1
-    except MemoryError:
-        _say("the machine's memory is used up")
-        return 1
-    finally:
-        database.close()
-    return 0
+
+    def turns(database: Database) -> int:
+        with suppress(KeyboardInterrupt):  # told to end before it began
+            work(database, search)
+        return 0
+
+    return outcome(search.database, turns)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from keyassay.bulk.results import Result
 from keyassay.bulk.store import Store
 from keyassay.certificates.decoding import decode
 from keyassay.certificates.item import Item, RawItem
+from keyassay.errors import KeyassayError
 from keyassay.keymath.batch_gcd import memory_needed
 from keyassay.storage import schema
 from keyassay.storage.database import Database, rows_in_chunks
@@ -42,7 +43,7 @@ PIECE = 3_200_000_000
 _PLACE = re.compile(r"(?:([0-9]{12}) )?((?:CA |former |issuing CA )?certificate) ([0-9a-f]{64})(?:#0)?")
 
 
-class SearchError(Exception):
+class SearchError(KeyassayError):
     """The keys could not be compared; the message says why."""
 
 

@@ -28,7 +28,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from keyassay.audit import across_accounts, fleet_stores, fleet_verdicts, whole_fleet
 from keyassay.audit.across_accounts import REPEATED_KEY, SHARED_PRIME, note_factors, partner_of, verdicts_of
-from keyassay.audit.child import Child, first_line
+from keyassay.audit.child import Child, first_line, outcome
 from keyassay.audit.fleet_pool import SERVER, Pool, SearchError, certificate, look, without_numbers
 from keyassay.audit.fleet_verdicts import Findings
 from keyassay.audit.verdicts import PublicFinding, public
@@ -379,20 +379,15 @@ def _repeated_keys(pool: Pool) -> Findings:
 def main() -> int:
     """Do what the first line of standard input says."""
     search = Search.from_line(first_line())
-    database = Database(search.database)
-    try:
-        compare(database, search)
-    except BusyStoreError:
-        return _BUSY_EXIT
-    except (SearchError, KeyassayError) as error:
-        sys.stdout.write(f"{error}\n")
-        return 1
-    except MemoryError:
-        sys.stdout.write("the machine's memory is used up\n")
-        return 1
-    finally:
-        database.close()
-    return 0
+
+    def work(database: Database) -> int:
+        try:
+            compare(database, search)
+        except BusyStoreError:
+            return _BUSY_EXIT
+        return 0
+
+    return outcome(search.database, work)
 
 
 if __name__ == "__main__":
