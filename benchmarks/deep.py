@@ -214,7 +214,8 @@ def quiet(_done: int, _total: int, _unit: str) -> None:
 def small_exponent(size: int) -> Iterator[Row]:
     """Private exponents as long as each method reaches: convergents, lattices by dimension, products by bits."""
     d_bits = size // 4 - 2
-    for m, t in ((0, 0), (4, 2), (5, 2), (6, 3)):
+    shapes = ((0, 0), (4, 2), (5, 2), (6, 3), *(((7, 3), (9, 4)) if size <= 2048 else ()))
+    for m, t in shapes:
         if m:
             d_bits = small.Lattice((1 << size) - 1, (1 << size) - 1, m, t).reach
         while True:
@@ -233,7 +234,7 @@ def small_exponent(size: int) -> Iterator[Row]:
         spent = time.process_time() - started
         yield f"lattice of dimension {dimension}, d of {d_bits} bits", spent, f"N^{d_bits / size:.4f}"
     n, e = prime(size // 2) * prime(size // 2), RANDOM.getrandbits(size) | 1
-    for bits in (24, 28):
+    for bits in (24, 28, 32):
         started = time.process_time()
         assert small.small_residue_factor(n, e, bits) is None
         yield f"d of {bits} bits modulo p - 1, a sound key", time.process_time() - started, ""
