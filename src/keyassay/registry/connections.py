@@ -37,7 +37,7 @@ SLACK = 10_000
 GRACE = 3_000
 #: of one transaction: events, or sessions that begin or end, which change pages all over the indexes; and sessions that
 #: last, whose rows stand beside each other and are in no index
-CHUNK, SESSIONS_CHUNK = 100, 500
+CHUNK, SESSIONS_CHUNK = 50, 500
 #: sessions of a certificate, and certificates of a request, that are looked at for use at two places
 _LOOKED_AT, _CANDIDATES = 200, 50
 #: how far back that looks, milliseconds
