@@ -225,7 +225,8 @@ def smooth(random: Random) -> Made:
 
 
 def hardly_smooth(random: Random) -> Made:
-    return keys(beside_smooth(random, *(after((1 << 20) + 1000 * place) for place in (0, 1))) * prime(random, 512))
+    """Two primes beyond the last bound there is: how far below it a budget gets is a matter of the machine."""
+    return keys(beside_smooth(random, *(after((1 << 24) + 1000 * place) for place in (0, 1))) * prime(random, 512))
 
 
 def light(ones: int) -> Callable[[Random], Made]:
