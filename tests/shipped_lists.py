@@ -11,7 +11,7 @@ COMPLETE = {
     "rsa-512": STATES,
     "rsa-1024": STATES,
     "rsa-2048": STATES,
-    "rsa-3072": ("rnd", "nornd", "noreadrnd"),
+    "rsa-3072": STATES,
     "ec-secp160r1": STATES,
     "ec-p224": STATES,
     "ec-p256": STATES,
