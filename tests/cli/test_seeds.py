@@ -130,13 +130,18 @@ def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
         process.wait()
 
 
-def _interrupt(process: subprocess.Popen[str], when: Callable[[], bool]) -> tuple[str, str]:
-    """Interrupt it as a terminal does once something has happened; what it said."""
+def _until(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+    """Wait for something that it does."""
     deadline = time.monotonic() + 180
-    while not when():
+    while not happened():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def _interrupt(process: subprocess.Popen[str], when: Callable[[], bool]) -> tuple[str, str]:
+    """Interrupt it as a terminal does once something has happened; what it said."""
+    _until(process, when)
     os.killpg(process.pid, signal.SIGINT)
     return process.communicate(timeout=120)
 
@@ -169,11 +174,7 @@ def test_what_was_found_is_said_when_workers_are_lost(program, tmp_path: Path) -
     state = tmp_path / "state.json"
     words = ["seeds", "search", "a.pem", "b.pem", "--model", "glibc-bytes", "--range", "0..4294967295", "--jobs", "2"]
     with _running([*program, *words, "--state", str(state)]) as running:
-        deadline = time.monotonic() + 180
-        while not state.exists():
-            assert running.poll() is None, running.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        _until(running, state.exists)
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(ProcessLookupError):
                 if int(entry.name) != running.pid and os.getsid(int(entry.name)) == running.pid:

@@ -1,8 +1,9 @@
-/* The two loops in which making an RSA list spends its time, for processors with AVX2 and FMA.
+/* The loops in which making an RSA list spends its time, for processors with AVX2 and FMA.
  *
  * read_ahead: the patched generator's blocks, read as candidates for primes as if all were composite, each with the
- * delta that the original's sieve by 2047 small primes gives. fermat: whether 2^(n-1) = 1 modulo n, four n at a time.
- * Both repeat what recipes/debian_openssl.py says in Python, which checks them before they are used.
+ * delta that the original's sieve by 2047 small primes gives. undivided: whether further primes divide candidates, with
+ * AVX512-IFMA. fermat: whether 2^(n-1) = 1 modulo n, four n at a time, or eight with AVX512-IFMA.
+ * They repeat what recipes/debian_openssl.py says in Python, which checks them before they are used.
  */
 #include <cpuid.h>
 #include <immintrin.h>

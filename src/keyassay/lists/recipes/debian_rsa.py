@@ -1,4 +1,4 @@
-"""RSA keys of many Debian streams in step, by two compiled loops where a C compiler and the processor permit it.
+"""RSA keys of many Debian streams in step, by compiled loops where a C compiler and the processor permit it.
 
 Some times as fast as ``debian_openssl.rsa_keys`` stream by stream, and the same keys: what the loops say is compared
 with Python before they are used, the primes of a key are tested again by another library (to base 2, by which a number
@@ -72,8 +72,7 @@ class Loops:
         library.undivided.argtypes = [place, text, number, number, text]
         library.fermat.argtypes = [text, number, number, ctypes.c_int, text]
         self.library = library
-        self._tables: dict[int, int] = {}
-        self._divisors: dict[int, int] = {}
+        self._opened: dict[tuple[str, int], int] = {}
         usable = library.usable()
         #: whether Fermat's test takes eight numbers at a time by AVX512-IFMA, or four by AVX2
         self.wide = usable > 1 if wide is None else wide
@@ -99,21 +98,21 @@ class Loops:
 
     def undivided(self, rows: Sequence[bytes], bits: int) -> list[bool]:
         """Whether no prime from 17,881 to 165,133 divides odd numbers of ``bits`` bits; only if ``wide``."""
-        if bits not in self._divisors:
-            self._divisors[bits] = self.library.divisors_open(bits) or 0
-        if not self._divisors[bits]:
-            raise MemoryError
         answers = ctypes.create_string_buffer(len(rows))
-        self.library.undivided(self._divisors[bits], b"".join(rows), bits, len(rows), answers)
+        self.library.undivided(self._prepared("divisors_open", bits), b"".join(rows), bits, len(rows), answers)
         return [bool(answer) for answer in answers.raw[: len(rows)]]
 
     def table(self, bits: int) -> int:
         """The original's small primes, prepared for candidates of that size; made once."""
-        if bits not in self._tables:
-            self._tables[bits] = self.library.table_open(bits) or 0
-        if not self._tables[bits]:
+        return self._prepared("table_open", bits)
+
+    def _prepared(self, opener: str, bits: int) -> int:
+        """What a function of the library prepares for a size, made once."""
+        if (opener, bits) not in self._opened:
+            self._opened[opener, bits] = getattr(self.library, opener)(bits) or 0
+        if not self._opened[opener, bits]:
             raise MemoryError
-        return self._tables[bits]
+        return self._opened[opener, bits]
 
 
 class Reader:
