@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +26,7 @@ from keyassay.aws.application import Application, Exchange, without_signatures
 from keyassay.aws.errors import ServiceError
 from keyassay.aws.operations import BODY_LIMIT, Access, Operations, Request, endpoint, operation
 from keyassay.aws.signature import Secret, Verifier
+from keyassay.storage.database import BusyError
 
 KEY, SECRET, REGION = "AKIDEXAMPLE", "not-a-secret", "us-east-1"
 HOST = "iot.test"
@@ -72,7 +75,15 @@ def never_quick(request: Request, params: dict[str, Any]) -> dict[str, Any]:
     raise ServiceError("InvalidRequestException", threading.current_thread().name)
 
 
-OPERATIONS = Operations([create, describe, fail, large, which_thread, never_quick])
+@operation("UpdateThing", shares=True)
+def write(request: Request, params: dict[str, Any]) -> dict[str, Any]:
+    request.services.append((params["thingName"], threading.current_thread().name))
+    if params["thingName"] == "bad":
+        raise ServiceError("InvalidRequestException", "bad")
+    return {}
+
+
+OPERATIONS = Operations([create, describe, fail, large, which_thread, never_quick, write])
 
 
 def lookup(key: str) -> Secret | None:
@@ -398,3 +409,97 @@ def test_what_is_quick_is_answered_on_the_loop_where_the_server_says_so() -> Non
         assert (
             ask("GET", b"/endpoint", quick_on_loop=on_loop, signed=True).error == "MissingAuthenticationTokenException"
         )
+
+
+class Sharing:
+    """An application whose operations share commits, and what was committed together."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[str, str]] = []
+        self.commits: list[list[str]] = []
+        self.failure: Exception | None = None
+        self.exchanges: list[Exchange] = []
+        authenticate = without_signatures("123456789012")
+        self.application = Application(
+            OPERATIONS, self.written, authenticate, REGION, threads=4, observe=self.exchanges.append
+        )
+        self.application.share(self.shared)
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        before = len(self.written)
+        yield
+        if self.failure is not None:
+            raise self.failure
+        self.commits.append([name for name, _ in self.written[before:]])
+
+    def ask(self, *names: str) -> list[int]:
+        """The statuses of requests that come at the same time."""
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+
+        async def one(name: str) -> int:
+            messages: list[dict[str, Any]] = []
+
+            async def send(message: Any) -> None:
+                messages.append(message)
+
+            path = f"/things/{name}"
+            scope = {"type": "http", "method": "PATCH", "path": path, "raw_path": path.encode(), "headers": []}
+            await self.application(scope, receive, send)
+            return int(messages[0]["status"])
+
+        async def several() -> list[int]:
+            return list(await asyncio.gather(*map(one, names)))
+
+        return asyncio.run(several())
+
+
+@pytest.fixture
+def sharing() -> Iterator[Sharing]:
+    made = Sharing()
+    yield made
+    made.application.close()
+
+
+def test_operations_that_may_share_a_commit_do_so_in_one_thread(sharing: Sharing) -> None:
+    names = [f"thing-{number}" for number in range(120)]
+    assert sharing.ask(*names) == [200] * 120
+    assert [name for name, _ in sharing.written] == names
+    assert [name for commit in sharing.commits for name in commit] == names
+    assert len(sharing.commits) < 60
+    assert max(map(len, sharing.commits)) <= 50
+    assert all(thread.startswith("api") for _, thread in sharing.written)
+    assert sharing.ask("later") == [200]  # another loop, after the work was over
+
+
+def test_one_that_is_refused_is_refused_alone(sharing: Sharing) -> None:
+    assert sharing.ask("a", "bad", "b") == [200, 400, 200]
+
+
+def test_a_commit_that_fails_is_an_error_for_all_who_share_it(sharing: Sharing) -> None:
+    sharing.failure = BusyError("the database is busy")
+    assert sharing.ask("a", "bad", "b") == [503, 503, 503]
+    assert {exchange.error for exchange in sharing.exchanges} == {"ServiceUnavailableException"}
+    sharing.failure = RuntimeError("secret value")
+    assert sharing.ask("a") == [500]
+    assert "secret" not in sharing.exchanges[-1].failure
+    sharing.failure = None
+    assert sharing.ask("a") == [200]
+
+
+def test_who_came_while_the_turn_could_not_be_had_does_not_wait_for_another(sharing: Sharing) -> None:
+    turns = []
+
+    @contextlib.contextmanager
+    def slow() -> Iterator[None]:
+        turns.append(threading.get_ident())
+        yield
+        time.sleep(0.3)
+        raise BusyError("the database is busy")
+
+    sharing.application.share(slow)
+
+    assert sharing.ask(*(f"{number}" for number in range(200))) == [503] * 200
+    assert len(turns) < 4

@@ -1,16 +1,17 @@
-"""Writers of a SQLite file that share a commit: each is told only what is durable, and fails alone."""
+"""Writers of a SQLite file, alone and in a shared turn: what is said at its end is durable, and each fails alone."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import event, select
 from sqlalchemy.exc import IntegrityError
 
 from keyassay.storage import schema
@@ -48,117 +49,173 @@ def names(database: Database) -> list[str]:
         return sorted(connection.execute(select(schema.accounts.c.name)).scalars())
 
 
-def enter(database: Database, number: int, *, together: bool = True, name: str = "") -> None:
-    with database.write(ACTOR, together=together) as transaction:
+def enter(database: Database, number: int, *, name: str = "") -> None:
+    with database.write(ACTOR) as transaction:
         row = {"id": f"{number:012}", "name": name or f"{number}", "created_at": 0}
         transaction.execute(schema.accounts.insert(), row)
         transaction.record("CreateAccount", "account", row["id"])
 
 
-def queued(database: Database, count: int) -> None:
-    """Wait until so many writers wait for their turn."""
-    for _ in range(2_000):
-        if len(database._turns._queue) == count:
-            return
-        threading.Event().wait(0.005)
-    raise AssertionError("they do not queue")
+def enter_together(database: Database, numbers: list[int]) -> list[str]:
+    """Enter accounts in a shared turn; what became of each."""
+    with database.shared():
+        return [_outcome(database, number) for number in numbers]
 
 
-def behind(database: Database, pool: ThreadPoolExecutor, numbers: list[int], **how: bool) -> list[Future[None]]:
-    """Have writers queue in this order behind the one that is writing."""
-    futures = []
-    for position, number in enumerate(numbers):
-        futures.append(pool.submit(enter, database, number, **how))
-        queued(database, position + 1)
-    return futures
+def _outcome(database: Database, number: int) -> str:
+    try:
+        enter(database, number)
+    except IntegrityError:
+        return "twice"
+    except BusyError:
+        return "busy"
+    return "entered"
 
 
-def test_those_that_wait_share_one_commit(file: Database) -> None:
+def changes(database: Database) -> list[tuple[int, str]]:
+    columns = schema.changes.c
+    with database.read() as connection:
+        rows = connection.execute(select(columns.revision, columns.resource_id).order_by(columns.revision))
+        return [(row.revision, row.resource_id) for row in rows]
+
+
+def test_those_that_share_a_turn_have_one_commit(file: Database) -> None:
     commits = Commits(file)
-    with ThreadPoolExecutor(8) as pool:
-        with file.write(ACTOR, together=True) as transaction:
-            transaction.record("X", "account", "first")
-            futures = behind(file, pool, [1, 2, 3, 4])
-        for one in futures:
-            one.result(10)
+    assert enter_together(file, [1, 2, 3, 4]) == ["entered"] * 4
     assert commits.count == 1
     assert names(file) == ["1", "2", "3", "4"]
-    with file.read() as connection:
-        recorded = connection.execute(select(schema.changes.c.revision, schema.changes.c.resource_id))
-        assert sorted(tuple(row) for row in recorded) == [(1, "first"), *((n + 1, f"{n:012}") for n in (1, 2, 3, 4))]
+    assert changes(file) == [(number, f"{number:012}") for number in (1, 2, 3, 4)]
 
 
-def test_nobody_is_answered_before_the_commit(file: Database) -> None:
-    with ThreadPoolExecutor(8) as pool, sqlite3.connect(file.url.removeprefix("sqlite:///")) as other:
-        with file.write(ACTOR, together=True):
-            [first] = behind(file, pool, [1])
-            second = pool.submit(enter, file, 2)
-            queued(file, 2)
-        for number, one in ((1, first), (2, second)):
-            one.result(10)
-            assert other.execute("SELECT count(*) FROM accounts WHERE name = ?", (str(number),)).fetchone() == (1,)
+def test_nothing_is_seen_before_the_end_and_all_of_it_after(file: Database) -> None:
+    with sqlite3.connect(file.url.removeprefix("sqlite:///")) as other:
+
+        def seen() -> int:
+            return int(other.execute("SELECT count(*) FROM accounts").fetchone()[0])
+
+        with file.shared():
+            enter(file, 1)
+            enter(file, 2)
+            assert names(file) == []
+            assert seen() == 0
+        assert seen() == 2
+    assert names(file) == ["1", "2"]
 
 
-def test_one_that_fails_fails_alone(file: Database) -> None:
+def test_others_wait_from_the_first_that_is_written_on(file: Database) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with file.shared():
+            pool.submit(enter, file, 1).result(10)  # nothing was written here
+            enter(file, 2)
+            waits = pool.submit(enter, file, 3)
+            for _ in range(2_000):
+                if file._turns._queue:
+                    break
+                threading.Event().wait(0.005)
+            enter(file, 4)
+            assert not waits.done()
+        waits.result(10)
+    assert [resource for _, resource in changes(file)] == [f"{number:012}" for number in (1, 2, 4, 3)]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "outcomes"),
+    [
+        ([1, 1, 2, 2, 3], ["entered", "twice", "entered", "twice", "entered"]),
+        ([0, 1, 2], ["twice", "entered", "entered"]),
+        ([0, 0], ["twice", "twice"]),
+    ],
+)
+def test_one_that_fails_fails_alone(file: Database, numbers: list[int], outcomes: list[str]) -> None:
+    enter(file, 0)
     commits = Commits(file)
-    with ThreadPoolExecutor(8) as pool:
-        with file.write(ACTOR, together=True):
-            futures = behind(file, pool, [1, 1, 2, 2, 3])
-        outcomes = [type(one.exception(10)) for one in futures]
-    assert outcomes == [type(None), IntegrityError, type(None), IntegrityError, type(None)]
+    assert enter_together(file, numbers) == outcomes
     assert commits.count == 1
-    assert names(file) == ["1", "2", "3"]
-    with file.read() as connection:
-        assert connection.execute(select(func.max(schema.changes.c.revision))).scalar_one() == 3
+    assert names(file) == sorted({"0", *map(str, numbers)})
+    assert [revision for revision, _ in changes(file)] == list(range(1, len(names(file)) + 1))
 
 
-def test_the_first_and_the_last_may_fail(file: Database) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        with pytest.raises(ZeroDivisionError), file.write(ACTOR, together=True) as transaction:
-            transaction.execute(schema.accounts.insert(), {"id": "x", "name": "x", "created_at": 0})
-            futures = behind(file, pool, [1, 2, 2])
-            raise ZeroDivisionError
-        assert [type(one.exception(10)) for one in futures] == [type(None), type(None), IntegrityError]
-    assert names(file) == ["1", "2"]
+def test_what_is_shared_is_lost_with_the_block_around_it(file: Database) -> None:
+    with pytest.raises(ZeroDivisionError), file.shared():
+        enter(file, 1)
+        raise ZeroDivisionError
+    assert names(file) == []
+    enter(file, 2)
+    assert names(file) == ["2"]
 
 
-def test_who_does_not_share_has_a_commit_of_its_own(file: Database) -> None:
+def test_nobody_commits_for_nothing(file: Database) -> None:
     commits = Commits(file)
-    with ThreadPoolExecutor(8) as pool:
-        with file.write(ACTOR, together=True):
-            futures = behind(file, pool, [1, 2], together=False)
-        for one in futures:
-            one.result(10)
-    assert commits.count == 3
-    assert names(file) == ["1", "2"]
+    with file.shared():
+        assert names(file) == []
+    assert commits.count == 0
 
 
-def test_a_commit_that_fails_fails_for_all_who_share_it(file: Database) -> None:
+def test_a_commit_that_fails_says_so_at_the_end_and_leaves_nothing(file: Database) -> None:
     commits = Commits(file)
-
-    def first() -> None:
-        with file.write(ACTOR, together=True):
-            begun.set()
-            goes_on.wait(10)
-
-    begun, goes_on = threading.Event(), threading.Event()
-    with ThreadPoolExecutor(8) as pool:
-        leading = pool.submit(first)
-        begun.wait(10)
-        futures = behind(file, pool, [1, 2])
-        commits.failure = sqlite3.OperationalError("disk I/O error")
-        goes_on.set()
-        errors = [one.exception(10) for one in (leading, *futures)]
-    assert [type(one) for one in errors] == [BusyError, BusyError, sqlite3.OperationalError]
+    commits.failure = sqlite3.OperationalError("disk I/O error")
+    with pytest.raises(sqlite3.OperationalError), file.shared():
+        enter(file, 1)
+        enter(file, 2)
     assert names(file) == []
     commits.failure = None
     enter(file, 3)
     assert names(file) == ["3"]
 
 
+def test_a_part_that_cannot_be_undone_takes_the_others_with_it(file: Database) -> None:
+    """As where the disk is full: SQLite undoes the whole transaction by itself."""
+    with pytest.raises(BusyError), file.shared():
+        enter(file, 1)
+        with pytest.raises(ZeroDivisionError), file.write(ACTOR) as transaction:
+            transaction.connection.connection.cursor().execute("ROLLBACK")
+            raise ZeroDivisionError
+        assert enter_together_here(file, [2, 3]) == ["busy", "busy"]
+    assert names(file) == []
+    enter(file, 4)
+    assert names(file) == ["4"]
+
+
+def enter_together_here(database: Database, numbers: list[int]) -> list[str]:
+    return [_outcome(database, number) for number in numbers]
+
+
+def test_who_cannot_have_the_shared_turn_waits_for_it_once(file: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keyassay.storage.database.PATIENCE", 0.2)
+
+    def several() -> list[str]:
+        with file.shared():
+            began = time.monotonic()
+            found = enter_together_here(file, list(range(10)))
+            assert time.monotonic() - began < 1.5
+            said.extend(found)
+        return found
+
+    said: list[str] = []
+    with ThreadPoolExecutor(1) as pool, file.write(ACTOR):
+        assert type(pool.submit(several).exception(10)) is BusyError
+    assert said == ["busy"] * 10
+    monkeypatch.undo()
+    enter(file, 11)
+    assert names(file) == ["11"]
+
+
+def test_all_is_there_at_the_end_on_every_database(database: Database) -> None:
+    before = names(database)
+    with database.shared():
+        enter(database, 1)
+        enter(database, 2)
+    assert names(database) == sorted([*before, "1", "2"])
+
+
 def test_many_at_once_lose_nothing(file: Database) -> None:
     with ThreadPoolExecutor(16) as pool:
-        outcomes = list(pool.map(lambda number: _outcome(file, number % 150, together=bool(number % 7)), range(300)))
+        alone = pool.map(lambda number: [_outcome(file, number % 150)], range(100))
+        shared = pool.map(
+            lambda first: enter_together(file, [one % 150 for one in range(first, 300, 16)]), range(100, 116)
+        )
+        outcomes = [one for some in (*alone, *shared) for one in some]
+    assert len(outcomes) == 300
     assert outcomes.count("entered") == 150
     assert outcomes.count("twice") == 150
     with file.read() as connection:
@@ -166,17 +223,9 @@ def test_many_at_once_lose_nothing(file: Database) -> None:
     assert sorted(revisions) == list(range(1, 151))
 
 
-def _outcome(database: Database, number: int, *, together: bool) -> str:
-    try:
-        enter(database, number, together=together)
-    except IntegrityError:
-        return "twice"
-    return "entered"
-
-
 def test_a_turn_that_does_not_come_is_given_up(file: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("keyassay.storage.database.PATIENCE", 0.05)
-    with ThreadPoolExecutor(1) as pool, file.write(ACTOR, together=True):
+    with ThreadPoolExecutor(1) as pool, file.write(ACTOR):
         assert type(pool.submit(enter, file, 1).exception(10)) is BusyError
     monkeypatch.undo()
     enter(file, 2)
@@ -209,7 +258,7 @@ def test_what_was_written_gets_into_the_file_though_the_log_is_short(file: Datab
 
 def test_writers_go_on_while_the_log_gets_into_the_file(file: Database) -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: enter(file, number, together=bool(number % 3)), range(CHECKPOINT)))
+        list(pool.map(lambda number: enter(file, number), range(CHECKPOINT)))
     file.close()
     assert file._turns._checkpoint is None
     enter(file, CHECKPOINT)

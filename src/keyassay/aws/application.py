@@ -15,8 +15,10 @@ import re
 import time
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -86,6 +88,18 @@ class Exchange:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A whole request: what is asked for, or why that is nothing, and what came."""
+
+    route: Match[Route] | ServiceError
+    exchange: Exchange
+    method: str
+    raw_path: bytes
+    scope: Scope
+    body: bytes
+
+
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
 
@@ -109,6 +123,88 @@ def _where(error: BaseException) -> str:
         lines.append(type(seen).__name__ + "\n" + "".join(traceback.format_tb(seen.__traceback__)))
         seen = seen.__cause__ or seen.__context__
     return "\n".join(lines)
+
+
+class _Sharing:
+    """Answers requests one after the other in one thread, as many at a time as wait, with one commit for all of them.
+
+    Several threads would spend their time on handing over the interpreter, and a commit each waits for the disk.
+
+    Args:
+        pool: lends the thread while there is something to do.
+        shared: the context in which transactions share a commit.
+        answer: answers a request; raises nothing.
+        refuse: the answer where the commit failed.
+    """
+
+    #: requests that share a commit at most, and seconds after which no other joins: the first one waits for the last,
+    #: and other writers for all of them
+    MOST, LONGEST = 50, 0.005
+
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        shared: Callable[[], AbstractContextManager[None]],
+        answer: Callable[[_Asked], Response],
+        refuse: Callable[[Exception, Exchange], Response],
+    ) -> None:
+        self._pool = pool
+        self._shared = shared
+        self._one = answer
+        self._refuse = refuse
+        self._waiting: deque[tuple[_Asked, asyncio.Future[Response]]] = deque()
+        self._works = False  # the event loop's thread alone reads and changes it
+
+    def answer(self, asked: _Asked) -> Awaitable[Response]:
+        """The answer, once what it says is durable; called in the event loop's thread."""
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Response] = loop.create_future()
+        self._waiting.append((asked, answered))
+        if not self._works:
+            self._works = True
+            self._pool.submit(self._work, loop)
+        return answered
+
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Answer all that wait, then say so to the loop, which knows whether others have come."""
+        while self._waiting:
+            answers = self._answers()
+            over = not self._waiting
+            try:
+                loop.call_soon_threadsafe(self._deliver, answers, loop if over else None)
+            except RuntimeError:  # the loop has ended, and with it the connections
+                return
+            if over:
+                return
+
+    def _answers(self) -> Sequence[tuple[asyncio.Future[Response], Response]]:
+        """Answers of the next that wait, durable."""
+        taken: list[tuple[_Asked, asyncio.Future[Response]]] = []
+        responses: list[Response] = []
+        until = time.monotonic() + self.LONGEST
+        try:
+            with self._shared():
+                while self._waiting and len(taken) < self.MOST and time.monotonic() < until:
+                    taken.append(self._waiting.popleft())
+                    responses.append(self._one(taken[-1][0]))
+        except Exception as error:  # noqa: BLE001  nothing of what they say is in the database
+            # who has come meanwhile has waited for the same turn, and would wait for another one as long
+            taken += [self._waiting.popleft() for _ in range(len(self._waiting))]
+            responses = [self._refuse(error, asked.exchange) for asked, _ in taken]
+        return [(answered, response) for (_, answered), response in zip(taken, responses, strict=True)]
+
+    def _deliver(
+        self,
+        answers: Sequence[tuple[asyncio.Future[Response], Response]],
+        ended: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        for answered, response in answers:
+            if not answered.done():  # the loop stops
+                answered.set_result(response)
+        if ended is not None:
+            self._works = bool(self._waiting)
+            if self._works:
+                self._pool.submit(self._work, ended)
 
 
 class Application:
@@ -147,9 +243,19 @@ class Application:
         self._region = region
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="api")
         self._quick_on_loop = quick_on_loop
+        self._sharing: _Sharing | None = None
         self._body_seconds = body_seconds
         self._admit = admit
         self._observe = observe
+
+    def share(self, shared: Callable[[], AbstractContextManager[None]]) -> None:
+        """From now on answer operations that may share a commit one after the other, in one context.
+
+        Args:
+            shared: in which the transactions of a thread share a commit. None of these operations may wait in it for
+                something that another writer has to do first.
+        """
+        self._sharing = _Sharing(self._pool, shared, self._answer, self._refusal)
 
     def close(self) -> None:
         """Wait for running operations, then end the threads."""
@@ -172,11 +278,7 @@ class Application:
                 response = self._refusal(error, exchange)
                 response.headers.append((b"connection", b"close"))  # the rest of the body is not read
             else:
-                how = asked, exchange, method, raw_path, scope, body
-                if self._quick_on_loop and isinstance(asked, Match) and asked.target.quick:
-                    response = self._answer(*how)
-                else:
-                    response = await asyncio.get_running_loop().run_in_executor(self._pool, self._answer, *how)
+                response = await self._answered(_Asked(asked, exchange, method, raw_path, scope, body))
             exchange.status = response.status
             await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
             await send({"type": "http.response.body", "body": response.body})
@@ -229,22 +331,24 @@ class Application:
         except TimeoutError:
             raise ServiceError("RequestTimeoutException", "The body did not arrive in time") from None
 
-    def _answer(
-        self,
-        asked: Match[Route] | ServiceError,
-        exchange: Exchange,
-        method: str,
-        raw_path: bytes,
-        scope: Scope,
-        body: bytes,
-    ) -> Response:
+    async def _answered(self, asked: _Asked) -> Response:
+        """The answer, from the thread that suits the operation."""
+        if isinstance(asked.route, Match):
+            if self._quick_on_loop and asked.route.target.quick:
+                return self._answer(asked)
+            if self._sharing is not None and asked.route.target.shares:
+                return await self._sharing.answer(asked)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._answer, asked)
+
+    def _answer(self, given: _Asked) -> Response:
         """All that may wait for the database: verify, dispatch, translate errors."""
+        asked, exchange, scope, body = given.route, given.exchange, given.scope, given.body
         raw_query, headers = scope.get("query_string", b""), [(name, value) for name, value in scope["headers"]]
         try:
             if isinstance(asked, Match) and asked.target.access is Access.OPEN:
                 caller = NOBODY
             else:
-                caller = self._authenticate(method, raw_path, raw_query, headers, body)
+                caller = self._authenticate(given.method, given.raw_path, raw_query, headers, body)
             exchange.account_id, exchange.access_key_id = caller.account_id, caller.access_key_id
             if isinstance(asked, ServiceError):
                 raise asked  # noqa: TRY301

@@ -15,7 +15,7 @@ def _answer(found: certificates.Registered) -> dict[str, Any]:
     return {"certificateArn": found.arn, "certificateId": found.id}
 
 
-@operation("RegisterCertificate")
+@operation("RegisterCertificate", shares=True)
 def register_certificate(request: Request, params: dict[str, Any]) -> dict[str, Any]:
     found = certificates.register(
         registry_of(request),
@@ -28,7 +28,7 @@ def register_certificate(request: Request, params: dict[str, Any]) -> dict[str, 
     return _answer(found)
 
 
-@operation("RegisterCertificateWithoutCA")
+@operation("RegisterCertificateWithoutCA", shares=True)
 def register_certificate_without_ca(request: Request, params: dict[str, Any]) -> dict[str, Any]:
     found = certificates.register_without_authority(
         registry_of(request), actor_of(request), params["certificatePem"], status=params.get("status")
@@ -101,7 +101,7 @@ def list_certificates_by_ca(request: Request, params: dict[str, Any]) -> dict[st
     return paged("certificates", (_listed(request, row) for row in page.rows), page)
 
 
-@operation("UpdateCertificate")
+@operation("UpdateCertificate", shares=True)
 def update_certificate(request: Request, params: dict[str, Any]) -> None:
     certificates.set_status(registry_of(request), actor_of(request), params["certificateId"], params["newStatus"])
 

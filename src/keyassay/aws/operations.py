@@ -98,6 +98,7 @@ class _Mark:
     required: tuple[str, ...] = ()
     body_limit: int = BODY_LIMIT
     quick: bool = False
+    shares: bool = False
 
 
 def _marked(mark: _Mark) -> Callable[[Function], Function]:
@@ -116,15 +117,19 @@ def default_access(name: str) -> Access:
     return Access.REGISTER if name in REGISTERING else Access.CHANGE
 
 
-def operation(name: str, *, access: Access | None = None, quick: bool = False) -> Callable[[Function], Function]:
+def operation(
+    name: str, *, access: Access | None = None, quick: bool = False, shares: bool = False
+) -> Callable[[Function], Function]:
     """Mark a function as the answer to an operation of the service model. May stand more than once.
 
     Args:
         name: as the model has it, such as ``RegisterCertificate``.
         access: who may call it; by default ``default_access``.
         quick: it only reads a few rows by their keys; see ``Application``.
+        shares: its one transaction is short, may share a commit with those of others, and comes after all that it
+            reads elsewhere; see ``Application``.
     """
-    return _marked(_Mark(name, access or default_access(name), quick=quick))
+    return _marked(_Mark(name, access or default_access(name), quick=quick, shares=shares))
 
 
 def endpoint(
@@ -184,6 +189,7 @@ class Route:
         call: None for operations of the model that are not supported.
         body_limit: bytes.
         quick: it only reads a few rows by their keys.
+        shares: its transaction may share a commit with those of others.
     """
 
     operation: Operation
@@ -191,6 +197,7 @@ class Route:
     call: Call | None
     body_limit: int = BODY_LIMIT
     quick: bool = False
+    shares: bool = False
 
 
 class Operations:
@@ -224,7 +231,7 @@ class Operations:
             if name in calls:
                 call, mark = calls[name]
                 modelled.compile()
-                route = Route(modelled, mark.access, call, quick=mark.quick)
+                route = Route(modelled, mark.access, call, quick=mark.quick, shares=mark.shares)
             self._router.add(modelled.method, modelled.uri, route)
         self.supported = sorted(name for name, (_, mark) in calls.items() if not mark.uri)
         self._access = {name: mark.access for name, (_, mark) in calls.items()}

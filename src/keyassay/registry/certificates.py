@@ -148,7 +148,7 @@ def register(
     admitted = read_certificate(pem)
     named = read_certificate(authority_pem).id if authority_pem is not None else None
     examined = registry.examine(admitted.spki)
-    with registry.database.write(actor, together=True) as transaction:
+    with registry.database.write(actor) as transaction:
         return register_signed(registry, transaction, "RegisterCertificate", admitted, chosen, examined, named=named)
 
 
@@ -193,7 +193,7 @@ def register_without_authority(registry: Registry, actor: Actor, pem: str, *, st
     chosen = initial_status(status, None)
     admitted = read_certificate(pem)
     examined = registry.examine(admitted.spki)
-    with registry.database.write(actor, together=True) as transaction:
+    with registry.database.write(actor) as transaction:
         check_device(admitted, transaction.now)
         return add(registry, transaction, "RegisterCertificateWithoutCA", admitted, chosen, "SNI_ONLY", examined)
 
@@ -356,7 +356,7 @@ def set_status(registry: Registry, actor: Actor, certificate_id: str, new_status
     """
     check_id(certificate_id)
     new = wanted(new_status)
-    with registry.database.write(actor, together=True) as transaction:
+    with registry.database.write(actor) as transaction:
         if new is Status.ACTIVE and not registry.activate_broken:
             check_activation(transaction, find(transaction.connection, transaction.account_id, certificate_id))
         change_status(transaction, "UpdateCertificate", certificate_id, new)

@@ -316,10 +316,15 @@ class Server:
         return [f"http://{Address(*one.getsockname()[:2])}" for one in self._public_sockets]
 
     def _get_screening_ready(self) -> None:
-        """Load checks and tables beside the start; if that fails, the first registration tries again and says why."""
-        if isinstance(self.registry.screening, Screen):
-            with contextlib.suppress(Exception):
+        """Load checks and tables beside the start; if that fails, the first registration tries again and says why.
+
+        Registrations share commits only then: loading ends with a transaction of its own, which waits for theirs.
+        """
+        with contextlib.suppress(Exception):
+            if isinstance(self.registry.screening, Screen):
                 self.registry.screening.prepare()
+            if self.registry.database.is_sqlite:
+                self.api.share(self.registry.database.shared)
 
     def _stop_begins(self) -> None:
         self._front.stopping = True

@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -196,21 +196,19 @@ class Database:
         return mine.connection
 
     @contextmanager
-    def write(self, actor: Actor, *also: str, together: bool = False) -> Iterator[Transaction]:
+    def write(self, actor: Actor, *also: str) -> Iterator[Transaction]:
         """A transaction that commits at the end of the block, or leaves nothing behind if the block raises.
 
         Args:
             actor: who does it; the writers of its account wait for each other.
             also: further accounts that are changed (both sides of a transfer).
-            together: short work that may share its commit, and the wait for the disk, with others that wait for
-                their turn at the same time (SQLite only). It is committed when the block has ended all the same.
 
         Raises:
-            BusyError: others held the database for longer than ``PATIENCE``, or the commit failed that was shared.
+            BusyError: others held the database for longer than ``PATIENCE``, or a shared transaction failed.
         """
         try:
             if self._turns is not None:
-                with self._turns.turn(PATIENCE, shares=together) as connection:
+                with self._turns.turn(PATIENCE) as connection:
                     transaction = Transaction(connection, actor, time.time_ns() // 1_000_000)
                     yield transaction
                     transaction.write_changes()
@@ -224,6 +222,19 @@ class Database:
             if _is_busy(error):
                 raise BusyError("the database is busy") from error
             raise
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Let the transactions of this thread share one commit, and the wait for the disk, on SQLite.
+
+        Nothing that they wrote is durable, or seen by ``read``, before the block has ended, and others wait from the
+        first of them on: for short work. Each still fails alone. On PostgreSQL each commits by itself.
+
+        Raises:
+            BusyError, sqlalchemy.exc.DBAPIError: nothing is in the database of what was written in the block.
+        """
+        with self._turns.shared() if self._turns is not None else nullcontext():
+            yield
 
     @staticmethod
     def _lock_accounts(connection: Connection, names: set[str]) -> None:

@@ -1,8 +1,8 @@
-"""Writers of a SQLite file take turns, first come, first served; those that agree share a commit.
+"""Writers of a SQLite file take turns, first come, first served; a thread's writers may share a turn and its commit.
 
-A commit waits for the disk, which takes longer than most of what is committed. So a writer whose block has ended passes
-its open transaction on to the next in the queue, if that one shares, too, and waits until the last of them has
-committed: all of them at once. A block that raises is undone by itself, to the savepoint before it.
+A commit waits for the disk, which takes longer than most of what is committed. So who has many short things to write
+does it inside ``Turns.shared``: all of it is committed at once, at its end. A block that raises is undone by itself, to
+the savepoint before it.
 
 What was committed is in the write-ahead log. To bring it into the file itself takes longer than the commit, and keeps
 nobody out: a thread does it in nobody's turn.
@@ -13,17 +13,14 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-#: blocks that share a commit at most, and seconds after which no other joins: the first one waits for the last
-_MOST, _LONGEST = 50, 0.05
 #: rows changed after which the log is brought into the file: some ten pages each, many of them the same
 CHECKPOINT = 400
 #: pages of the log after which SQLite does so by itself, in the writer's turn: where other processes write much, or a
@@ -38,29 +35,20 @@ class BusyError(Exception):
 
 
 @dataclass(slots=True, eq=False)
-class _Open:
-    """A transaction that has begun.
+class _Shared:
+    """A thread's turn that several blocks share.
 
     Attributes:
-        blocks: how many have written in it.
-        since: when it began, ``time.monotonic``.
-        over: set when it has ended, well or not.
-        failure: why nothing of it is in the database.
+        connection: of its transaction, once a block has begun it.
+        failure: why nothing of it will be in the database.
     """
 
-    blocks: int = 0
-    since: float = field(default_factory=time.monotonic)
-    over: threading.Event = field(default_factory=threading.Event)
+    connection: Connection | None = None
     failure: BaseException | None = None
 
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    """A writer in the queue; ``signal`` is held until it is its turn."""
-
-    shares: bool
-    signal: threading.Lock
-    handed: _Open | None = None
+    def check(self) -> None:
+        if self.failure is not None:
+            raise BusyError("the transaction failed that was shared") from self.failure
 
 
 class Turns:
@@ -74,135 +62,153 @@ class Turns:
         self._engine = engine
         self._lock = threading.Lock()
         self._busy = False
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[threading.Lock] = deque()  # each held until it is that writer's turn
+        self._mine = threading.local()
         self._connection: Connection | None = None
         self._changed = 0
         self._checkpoint: threading.Thread | None = None
 
     @contextmanager
-    def turn(self, patience: float, *, shares: bool) -> Iterator[Connection]:
+    def turn(self, patience: float) -> Iterator[Connection]:
         """The connection, inside a transaction that is committed once the block has ended well.
 
         Args:
             patience: seconds to wait for the turn.
-            shares: the block is short, and may share its commit with others of this kind.
 
         Raises:
-            BusyError: it was not its turn in time, or the commit failed in another's turn.
+            BusyError: it was not its turn in time, or what others wrote in a shared turn is lost, and this with it.
             sqlalchemy.exc.DBAPIError: beginning or committing failed.
         """
-        opened = self._take(patience, shares)
-        joined = opened is not None
-        try:
-            connection, opened = self._enter(opened)
-        except BaseException:
-            self._leave()
-            raise
-        try:
-            yield connection
-            if joined:
-                _run(connection, "RELEASE block")
-        except BaseException as error:
-            self._undo(connection, opened, error, joined=joined)
-            self._finish(connection, opened, shares, ended_well=False)
-            raise
-        self._finish(connection, opened, shares, ended_well=True)
-
-    def _take(self, patience: float, shares: bool) -> _Open | None:
-        """Wait for the turn; the transaction to go on with, or None."""
-        with self._lock:
-            if not self._busy:
-                self._busy = True
-                return None
-            me = _Waiting(shares, threading.Lock())
-            me.signal.acquire()
-            self._queue.append(me)
-        if not me.signal.acquire(timeout=patience):
-            with self._lock:
-                if me in self._queue:
-                    self._queue.remove(me)
-                    raise BusyError("the database is busy")
-        return me.handed  # it may have been handed over just now
-
-    def _leave(self) -> None:
-        """It is the next one's turn, with a transaction of its own."""
-        with self._lock:
-            if self._queue:
-                self._queue.popleft().signal.release()
-            else:
-                self._busy = False
-
-    def _pass_on(self, opened: _Open) -> bool:
-        """Let the next one go on with the transaction, if it shares."""
-        if opened.failure is not None or opened.blocks >= _MOST or time.monotonic() - opened.since > _LONGEST:
-            return False
-        with self._lock:
-            if not self._queue or not self._queue[0].shares:
-                return False
-            following = self._queue.popleft()
-            following.handed = opened
-            following.signal.release()
-        return True
-
-    def _enter(self, opened: _Open | None) -> tuple[Connection, _Open]:
-        """Begin a transaction, or a block in one that is open."""
-        if self._connection is None:
-            self._connection = self._engine.connect()
-        connection = self._connection
-        joined, opened = opened is not None, opened or _Open()
-        try:
-            if joined:
-                _run(connection, "SAVEPOINT block")
-            else:
-                connection.begin()
-                _run(connection, "BEGIN IMMEDIATE")
-        except BaseException as error:
-            self._end(connection, opened, error)
-            raise
-        opened.blocks += 1
-        return connection, opened
-
-    def _undo(self, connection: Connection, opened: _Open, cause: BaseException, *, joined: bool) -> None:
-        """Leave nothing of a block that raised; of the whole transaction if nobody else wrote in it."""
-        if not joined:
-            self._end(connection, opened, cause)
+        shared: _Shared | None = getattr(self._mine, "shared", None)
+        if shared is not None:
+            with self._block(shared, patience) as connection:
+                yield connection
             return
-        try:
-            _run(connection, "ROLLBACK TO block")
-            _run(connection, "RELEASE block")
-        except DBAPIError as error:  # the disk is full, ...: SQLite has undone what the others wrote, too
-            self._end(connection, opened, error)
-
-    def _finish(self, connection: Connection, opened: _Open, shares: bool, *, ended_well: bool) -> None:
-        """Pass the transaction on and wait for its end, or end it."""
-        if shares and self._pass_on(opened):
-            if ended_well:
-                opened.over.wait()
-                if opened.failure is not None:
-                    raise BusyError("the commit failed that was shared") from opened.failure
-            return
-        try:
-            if not opened.over.is_set():
-                connection.commit()
-                opened.over.set()
-                self._begin_checkpoint(connection)
-        except BaseException as error:
-            self._end(connection, opened, error)
-            if ended_well:
+        with self._alone(patience) as connection:
+            try:
+                yield connection
+                self._commit(connection)
+            except BaseException:
+                self._undo(connection)
                 raise
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Let the turns that this thread takes meanwhile be one, committed at the end of the block.
+
+        Others wait from the first of them on. Until the end nothing of what they wrote is durable or seen by others,
+        this thread's readers included.
+
+        Raises:
+            BusyError: nothing is in the database: it was not this thread's turn in time, or a part of what was
+                written could not be undone.
+            sqlalchemy.exc.DBAPIError: nothing is, since beginning or committing failed.
+        """
+        shared = self._mine.shared = _Shared()
+        try:
+            yield
+            shared.check()
+            if shared.connection is not None:
+                self._commit(shared.connection)
+        except BaseException:
+            if shared.connection is not None:
+                self._undo(shared.connection)
+            raise
+        finally:
+            self._mine.shared = None
+            if shared.connection is not None:
+                self._leave()
+
+    @contextmanager
+    def _alone(self, patience: float) -> Iterator[Connection]:
+        """A turn with an open transaction."""
+        self._take(patience)
+        try:
+            yield self._begin()
         finally:
             self._leave()
 
-    def _end(self, connection: Connection, opened: _Open, failure: BaseException) -> None:
-        """Undo all of a transaction, and tell those who wrote in it."""
-        opened.failure = failure
+    @contextmanager
+    def _block(self, shared: _Shared, patience: float) -> Iterator[Connection]:
+        """A part of a shared turn."""
+        shared.check()
+        if shared.connection is None:
+            self._enter(shared, patience)
+        connection = shared.connection
+        assert connection is not None
+        _run(connection, "SAVEPOINT block")
+        try:
+            yield connection
+            _run(connection, "RELEASE block")
+        except BaseException:
+            try:
+                _run(connection, "ROLLBACK TO block")
+                _run(connection, "RELEASE block")
+            except DBAPIError as error:  # the disk is full, ...: SQLite has undone what the others wrote, too
+                shared.failure = error
+            raise
+
+    def _enter(self, shared: _Shared, patience: float) -> None:
+        """Take the turn that is shared; who comes later in it does not wait once more if that fails."""
+        try:
+            self._take(patience)
+            try:
+                shared.connection = self._begin()
+            except BaseException:
+                self._leave()
+                raise
+        except BaseException as error:
+            shared.failure = error
+            raise
+
+    def _take(self, patience: float) -> None:
+        """Wait for the turn."""
+        with self._lock:
+            if not self._busy:
+                self._busy = True
+                return
+            signal = threading.Lock()
+            signal.acquire()
+            self._queue.append(signal)
+        if not signal.acquire(timeout=patience):
+            with self._lock:
+                if signal in self._queue:  # else it has become this one's turn just now
+                    self._queue.remove(signal)
+                    raise BusyError("the database is busy")
+
+    def _leave(self) -> None:
+        """It is the next one's turn."""
+        with self._lock:
+            if self._queue:
+                self._queue.popleft().release()
+            else:
+                self._busy = False
+
+    def _begin(self) -> Connection:
+        """Begin a transaction, in this one's turn."""
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        connection = self._connection
+        try:
+            connection.begin()
+            _run(connection, "BEGIN IMMEDIATE")
+        except BaseException:
+            self._undo(connection)
+            raise
+        return connection
+
+    def _commit(self, connection: Connection) -> None:
+        connection.commit()
+        self._begin_checkpoint(connection)
+
+    def _undo(self, connection: Connection) -> None:
+        """Leave nothing of a transaction."""
         try:
             connection.rollback()
             connection.connection.rollback()  # the library thinks of a commit that failed as an end
         except Exception:  # noqa: BLE001  it is of no use any more; the next writer gets another
             connection.invalidate()
             self._connection = None
-        opened.over.set()
 
     def _begin_checkpoint(self, connection: Connection) -> None:
         """After a commit, still in its turn: have the log brought into the file once many rows have changed."""
@@ -226,7 +232,7 @@ class Turns:
     def close(self) -> None:
         """Give the connection back, unless somebody goes on writing; the next writer gets another."""
         try:
-            self._take(_CLOSING, shares=False)
+            self._take(_CLOSING)
         except BusyError:
             return
         try:
