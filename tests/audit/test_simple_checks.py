@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import fleet_keys
 from auditing import audit, enable, findings, summary, worker
 from keyassay.audit import suppressions, tasks
 from keyassay.audit.connection_checks import HANDOVER
-from keyassay.registry import authorities, certificates, documents, policies
+from keyassay.findings import Profile
+from keyassay.registry import authorities, certificates, documents, issuing, policies
 from keyassay.registry.registry import Registry
 from keyassay.storage import schema
 from two_accounts import A, B
@@ -76,6 +77,35 @@ def test_authorities_that_end(registry: Registry, rows: Any) -> None:
         authorities.register(registry, A, one.pem, mode="SNI_ONLY", set_as_active=True)
     task = audit(registry, CA_EXPIRING)
     assert findings(rows, task, CA_EXPIRING) == {(soon.id, "CERTIFICATE_APPROACHING_EXPIRATION")}
+
+
+def issues_with(registry: Registry, authority: fleet_keys.Signed) -> None:
+    key = authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    issuing.import_issuer(registry, A, authority.pem, key)
+
+
+def test_the_authority_that_issues_ends_and_is_revoked_as_others(registry: Registry, rows: Any) -> None:
+    enable(registry)
+    root = fleet_keys.certificate("Root", fleet_keys.ec_key(81), is_authority=True)
+    own = fleet_keys.certificate("Plant CA", fleet_keys.ec_key(82), root, is_authority=True, days=(-9, 20))
+    issues_with(registry, own)
+    later = fleet_keys.certificate("CA", fleet_keys.ec_key(83), is_authority=True)
+    for one in (root, later):
+        authorities.register(registry, A, one.pem, mode="SNI_ONLY", set_as_active=True)
+    store_list(registry, root, crl(root, own))
+    task = audit(registry, CA_EXPIRING, CA_REVOKED)
+    assert findings(rows, task, CA_EXPIRING) == {(own.id, "CERTIFICATE_APPROACHING_EXPIRATION")}
+    assert findings(rows, task, CA_REVOKED) == {(own.id, "CERTIFICATE_REVOKED_BY_ISSUER")}
+    assert summary(task, CA_EXPIRING) == summary(task, CA_REVOKED) == ("COMPLETED_NON_COMPLIANT", 3, 1, 0)
+    begin = "This authority issues the account's certificates (`keyassay ca list`); "
+    assert {row["reason"] for row in rows.all("audit_findings")} == {
+        f"{begin}the certificate expires soon.",
+        f"{begin}its issuer has revoked the certificate, which is still active.",
+    }
+    task = audit(registry, CA_EXPIRING, profile=Profile.AWS)  # AWS's own authority is none of the account's
+    assert summary(task, CA_EXPIRING) == ("COMPLETED_COMPLIANT", 2, 0, 0)
+    issues_with(registry, fleet_keys.certificate("New CA", fleet_keys.ec_key(84), is_authority=True))
+    assert findings(rows, audit(registry, CA_EXPIRING), CA_EXPIRING) == set()  # it issues no longer
 
 
 def test_certificates_in_use_for_long(registry: Registry, rows: Any) -> None:

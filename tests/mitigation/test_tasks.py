@@ -121,8 +121,18 @@ def test_authorities_policies_and_logging(fleet: Registry) -> None:
 def test_the_authority_that_issues_is_not_deactivated(fleet: Registry) -> None:
     own = issuing.make_issuer(fleet, A)
     found = Found(CA_KEYS, {"caCertificateId": own.id})
-    row = run(fleet, {"auditTaskId": audit(fleet, [found])}, {CA_KEYS: ["deactivate-ca"]})
-    assert counts(row, CA_KEYS) == {"total": 1, "failed": 1}
+    registered = fleet_keys.authority("registered")
+    authorities.register(fleet, A, registered.pem, mode="SNI_ONLY", set_as_active=True)
+    other = Found(CA_KEYS, {"caCertificateId": registered.id})
+    target = {"auditTaskId": audit(fleet, [found, other])}
+    planned = tasks.dry_run(fleet, A, target, {CA_KEYS: ["deactivate-ca"]}).rows
+    assert {one.finding.id: one.steps[0].effect for one in planned} == {
+        found.id: f"authority {own.id} stays, since the account issues by it: `keyassay ca init` or `keyassay ca import` "
+        "gives the account another one",
+        other.id: f"authority {registered.id} becomes INACTIVE",
+    }
+    row = run(fleet, target, {CA_KEYS: ["deactivate-ca"]})
+    assert counts(row, CA_KEYS) == {"total": 2, "failed": 1, "succeeded": 1}
     (execution,) = tasks.executions(fleet, A, "task", found.id).rows
     assert execution["error_code"] == "INVALID_REQUEST"
     assert "keyassay ca init" in execution["message"]

@@ -104,7 +104,7 @@ _EXPIRY_REASONS = {
 }
 _REVOKED = {"CERTIFICATE_REVOKED_BY_ISSUER": "Its issuer has revoked the certificate, which is still active."}
 _DEVICES = "device certificates that are ACTIVE or PENDING_TRANSFER"
-_AUTHORITIES = "CA certificates that are ACTIVE"
+_AUTHORITIES = "CA certificates that are ACTIVE, and the account's own that issues"
 _POLICIES = "the default version of each policy"
 _NOT_HERE = "does not exist outside AWS"
 
@@ -118,7 +118,7 @@ AUDIT_CHECKS: Mapping[str, AuditCheck] = {
             "CA_CERTIFICATE_KEY_QUALITY_CHECK",
             Severity.CRITICAL,
             "CA_CERTIFICATE",
-            f"{_AUTHORITIES}, and the account's own that issues",
+            _AUTHORITIES,
             _KEY_REASONS,
         ),
         AuditCheck(

@@ -30,6 +30,7 @@ from keyassay.audit.checks import AuditCheck
 from keyassay.audit.configuration import threshold_days
 from keyassay.bulk.results import DEFAULT_BUDGET
 from keyassay.findings import Classification, Profile
+from keyassay.output.description import sentence
 from keyassay.registry.lifecycle import AUDITED
 from keyassay.storage import schema
 from keyassay.storage.database import Database, Transaction
@@ -223,13 +224,16 @@ class Certificates(Examiner):
 
     Args:
         audit: what for.
-        table: ``certificates``, ``authorities`` or ``EVERY_AUTHORITY``.
+        table: ``certificates``, or ``EVERY_AUTHORITY``: with the profile of AWS, whose accounts have no authority of
+            their own, only the registered ones.
     """
 
     columns: tuple[str, ...] = ()
 
     def __init__(self, audit: Audit, table: FromClause = schema.certificates) -> None:
         super().__init__(audit)
+        if table is EVERY_AUTHORITY and audit.settings.profile is Profile.AWS:
+            table = schema.authorities
         self.table = table
         self.statuses = DEVICE_STATUSES if table is schema.certificates else ("ACTIVE",)
 
@@ -249,3 +253,18 @@ class Certificates(Examiner):
     def identifier(self, certificate_id: str) -> dict[str, str]:
         """AWS's ResourceIdentifier of a row."""
         return {self.audit.check.identifier: certificate_id}
+
+    def whose(self, connection: Connection, certificate_id: str) -> str:
+        """What a finding begins with: of the account's own authority no list of the API tells what it is."""
+        if self.table is not EVERY_AUTHORITY:
+            return ""
+        own = schema.issuers.c
+        query = select(own.id).where(own.account_id == self.audit.account_id, own.id == certificate_id, own.active)
+        is_own = connection.execute(query).first() is not None
+        return "this authority issues the account's certificates (`keyassay ca list`); " if is_own else ""
+
+    def found(self, connection: Connection, certificate_id: str, reason_code: str, **more: Any) -> Found:
+        """A finding for one of the check's own reasons."""
+        whose, reason = self.whose(connection, certificate_id), self.audit.check.reasons[reason_code]
+        reason = sentence(whose + reason[0].lower() + reason[1:]) if whose else reason
+        return Found(self.identifier(certificate_id), reason_code, reason, **more)

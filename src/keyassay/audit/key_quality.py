@@ -26,10 +26,7 @@ from keyassay.certificates.decoding import decode
 from keyassay.certificates.item import RawItem
 from keyassay.findings import Classification, Profile
 from keyassay.output.description import sentence
-from keyassay.storage import schema
 from keyassay.storage.database import rows_in_chunks
-
-_I = schema.issuers.c
 
 #: partners of a key that a finding names
 _NAMED = 10
@@ -103,8 +100,6 @@ class KeyQuality(Certificates):
     columns = ("spki_digest",)
 
     def __init__(self, audit: Audit, table: FromClause, engine: Engine) -> None:
-        if table is EVERY_AUTHORITY and engine.profile is Profile.AWS:
-            table = schema.authorities
         super().__init__(audit, table)
         self._engine = engine
         self._expected = 0
@@ -212,7 +207,7 @@ class KeyQuality(Certificates):
         for certificate_id, digest in digests.items():
             findings = of_key[digest]
             if findings or digest in of_fleet:
-                its = "" if self.table is schema.certificates else self._whose(connection, certificate_id)
+                its = self.whose(connection, certificate_id)
                 found.extend(self._noncompliant(certificate_id, (*findings, *of_fleet.get(digest, ())), its))
         kept = {digest: findings for digest, findings in fresh.items() if digest not in unsure}
         return Batch(
@@ -260,12 +255,6 @@ class KeyQuality(Certificates):
             by_id.update((row.id, bytes(row.der)) for row in connection.execute(query))
         # what was deleted a moment ago is unreadable, and nothing is found in it
         return {digest: by_id.get(certificate_id, b"") for digest, certificate_id in members.items()}
-
-    def _whose(self, connection: Connection, authority_id: str) -> str:
-        """What a finding on an authority begins with: of the account's own no list of the API tells what it is."""
-        query = select(_I.id).where(_I.account_id == self.audit.account_id, _I.id == authority_id, _I.active)
-        is_own = connection.execute(query).first() is not None
-        return "this authority issues the account's certificates (`keyassay ca list`); " if is_own else ""
 
     def _noncompliant(self, certificate_id: str, findings: Iterable[PublicFinding], its: str) -> list[Found]:
         made: dict[str, Found] = {}

@@ -125,7 +125,7 @@ class Revoked(Certificates):
             for row in rows:
                 authority_id = row.ca_certificate_id if self.table is schema.certificates else None
                 if self._lists.revoked(connection, read_der(bytes(row.der)), authority_id):
-                    found.append(Found(self.identifier(row.id), "CERTIFICATE_REVOKED_BY_ISSUER"))
+                    found.append(self.found(connection, row.id, "CERTIFICATE_REVOKED_BY_ISSUER"))
         return Batch(len(rows), found, after)
 
 

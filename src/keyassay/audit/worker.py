@@ -52,7 +52,7 @@ _REMOVED = 300
 #: tries of a task that ends in errors, before its check fails
 _TRIES = 3
 
-_CERTIFICATES, _AUTHORITIES = schema.certificates, schema.authorities
+_CERTIFICATES = schema.certificates
 
 
 class AuditWorker:
@@ -242,9 +242,9 @@ class AuditWorker:
             "DEVICE_CERTIFICATE_KEY_QUALITY_CHECK": lambda one: KeyQuality(one, _CERTIFICATES, self._engine),
             "CA_CERTIFICATE_KEY_QUALITY_CHECK": lambda one: KeyQuality(one, EVERY_AUTHORITY, self._engine),
             "DEVICE_CERTIFICATE_EXPIRING_CHECK": Expiring,
-            "CA_CERTIFICATE_EXPIRING_CHECK": lambda one: Expiring(one, _AUTHORITIES),
+            "CA_CERTIFICATE_EXPIRING_CHECK": lambda one: Expiring(one, EVERY_AUTHORITY),
             "DEVICE_CERTIFICATE_AGE_CHECK": Age,
-            "REVOKED_CA_CERTIFICATE_STILL_ACTIVE_CHECK": lambda one: Revoked(one, _AUTHORITIES),
+            "REVOKED_CA_CERTIFICATE_STILL_ACTIVE_CHECK": lambda one: Revoked(one, EVERY_AUTHORITY),
             "REVOKED_DEVICE_CERTIFICATE_STILL_ACTIVE_CHECK": Revoked,
             "INTERMEDIATE_CA_REVOKED_FOR_ACTIVE_DEVICE_CERTIFICATES_CHECK": RevokedIntermediate,
             "IOT_POLICY_OVERLY_PERMISSIVE_CHECK": Policies,

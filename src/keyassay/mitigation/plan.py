@@ -13,6 +13,8 @@ from keyassay.mitigation.actions import Action, ActionType
 
 SUPPRESSED = "the finding is suppressed"
 FILTERED = "its reason code is not asked for"
+#: what to do about the authority by which an account issues
+ANOTHER_ISSUER = "`keyassay ca init` or `keyassay ca import` gives the account another one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Finding:
         suppressed: whether it was when it was found.
         certificates: ids of the device certificates it is about; where it is about their authority, all of them.
         place: where it stands among the findings of its audit: (check, key of the resource, reason code).
+        issues: it is about the authority by which the account issues, which is not registered.
     """
 
     id: str
@@ -38,6 +41,7 @@ class Finding:
     suppressed: bool
     certificates: tuple[str, ...] = ()
     place: tuple[str, str, str] = ("", "", "")
+    issues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,10 @@ class Step:
             case ActionType.UPDATE_DEVICE_CERTIFICATE:
                 return f"certificate {certificates} becomes INACTIVE"
             case ActionType.UPDATE_CA_CERTIFICATE:
-                return f"authority {self.finding.resource.get('caCertificateId', '')} becomes INACTIVE"
+                authority = f"authority {self.finding.resource.get('caCertificateId', '')}"
+                if self.finding.issues:
+                    return f"{authority} stays, since the account issues by it: {ANOTHER_ISSUER}"
+                return f"{authority} becomes INACTIVE"
             case ActionType.ADD_THINGS_TO_THING_GROUP:
                 things = f"thing {_some(self.things)}" if self.things else "no thing"
                 return f"{things} of certificate {certificates} joins {', '.join(settings['thingGroupNames'])}"

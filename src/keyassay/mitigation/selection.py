@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, exists, func, select
 
 from keyassay.audit import tasks as audit_tasks
 from keyassay.audit.checks import AUDIT_CHECKS
@@ -98,7 +98,7 @@ class Target:
         # named findings may come from several audits, where the same place comes more than once
         order = ORDER if self.audit_task_id else (*ORDER, _F.id)
         found = [_finding(row) for row in connection.execute(page(query, order, after, size)).mappings()]
-        return _with_certificates(connection, account_id, found)
+        return _completed(connection, account_id, found)
 
     def position(self, finding: Finding) -> Position:
         """What ``findings`` takes as ``after``."""
@@ -120,7 +120,7 @@ def finding(connection: Connection, account_id: str, finding_id: str) -> Finding
     row = connection.execute(query).mappings().first()
     if row is None:
         raise NotFoundError("there is no such audit finding")
-    return _with_certificates(connection, account_id, [_finding(row)])[0]
+    return _completed(connection, account_id, [_finding(row)])[0]
 
 
 def _finding(row: Mapping[Any, Any]) -> Finding:
@@ -138,30 +138,45 @@ def _finding(row: Mapping[Any, Any]) -> Finding:
     )
 
 
-def _with_certificates(connection: Connection, account_id: str, found: list[Finding]) -> list[Finding]:
-    """Findings about an authority above device certificates get the ids of these, from their related resources."""
+def _completed(connection: Connection, account_id: str, found: list[Finding]) -> list[Finding]:
+    """Findings with what other tables say of them."""
+    certificates = _certificates_below(connection, account_id, found)
+    issuing = _issuing(connection, account_id, found)
+    if not certificates and not issuing:
+        return found
+    return [
+        replace(
+            one,
+            certificates=certificates.get(one.id, one.certificates),
+            issues=one.resource.get("caCertificateId") in issuing,
+        )
+        for one in found
+    ]
+
+
+def _certificates_below(connection: Connection, account_id: str, found: list[Finding]) -> dict[str, tuple[str, ...]]:
+    """Of findings about an authority above device certificates: the ids of these, from their related resources."""
     above = [one.id for one in found if "issuerCertificateIdentifier" in one.resource]
     if not above:
-        return found
+        return {}
     query = select(_R.finding_id, _R.resource).where(_R.account_id == account_id, _R.finding_id.in_(above))
     related: dict[str, list[str]] = {}
     for row in connection.execute(query.order_by(_R.finding_id, _R.number)):
         identifier = row.resource.get("resourceIdentifier", {})
         if "deviceCertificateId" in identifier:
             related.setdefault(row.finding_id, []).append(identifier["deviceCertificateId"])
-    return [
-        Finding(
-            one.id,
-            one.task_id,
-            one.check_name,
-            one.reason_code,
-            one.resource,
-            one.suppressed,
-            tuple(related.get(one.id, one.certificates)),
-            one.place,
-        )
-        for one in found
-    ]
+    return {name: tuple(names) for name, names in related.items()}
+
+
+def _issuing(connection: Connection, account_id: str, found: list[Finding]) -> frozenset[str]:
+    """Ids of the authorities that findings are about by which the account issues, and which are not registered."""
+    named = {one.resource["caCertificateId"] for one in found if "caCertificateId" in one.resource}
+    if not named:
+        return frozenset()
+    registered, own = schema.authorities.c, schema.issuers.c
+    is_registered = exists().where(registered.account_id == account_id, registered.id == own.id)
+    query = select(own.id).where(own.account_id == account_id, own.id.in_(named), ~is_registered)
+    return frozenset(connection.execute(query).scalars())
 
 
 def things_of_certificates(

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, func, select
 
 from keyassay.audit.findings import RELATED_IN_FINDING
 from keyassay.mitigation.actions import ActionType
-from keyassay.mitigation.plan import Step
+from keyassay.mitigation.plan import ANOTHER_ISSUER, Step
 from keyassay.registry import authorities, certificates, documents, errors, memberships, policies
 from keyassay.registry.errors import InvalidError, NotFoundError, RegistryError
 from keyassay.registry.issuing import issuer_row
@@ -241,8 +241,7 @@ def _deactivate_authority(transaction: Transaction, authority_id: str) -> None:
         if issuer_row(transaction.connection, transaction.account_id, authority_id) is None:
             raise
         raise InvalidError(
-            "the account's certificates are issued by this authority, which is not registered: `keyassay ca init` or "
-            "`keyassay ca import` gives the account another one"
+            f"the account's certificates are issued by this authority, which is not registered: {ANOTHER_ISSUER}"
         ) from None
 
 
