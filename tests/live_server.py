@@ -13,7 +13,7 @@ import structlog
 from botocore.config import Config
 
 from keyassay.server.running import Server
-from keyassay.server.settings import Address, Settings
+from keyassay.server.settings import DEFAULT_REGION, Address, Settings
 from two_accounts import SECRET, A
 
 ENVIRONMENT = {
@@ -47,10 +47,18 @@ def running(folder: Path, **more: Any) -> Iterator[Server]:
 
 def client(server: Server, access_key_id: str = A.name, secret: str = SECRET, **more: Any) -> Any:
     """A boto3 client of the server's API, without retries."""
+    region = more.pop("region", server.settings.region)
+    return client_of(server.addresses[0], access_key_id, secret, region=region, **more)
+
+
+def client_of(
+    address: str, access_key_id: str = A.name, secret: str = SECRET, *, region: str = DEFAULT_REGION, **more: Any
+) -> Any:
+    """The same for a server at an address."""
     return boto3.client(
         "iot",
-        endpoint_url=server.addresses[0],
-        region_name=more.pop("region", server.settings.region),
+        endpoint_url=address,
+        region_name=region,
         aws_access_key_id=access_key_id,
         aws_secret_access_key=secret,
         config=Config(retries={"total_max_attempts": 1}, read_timeout=60),

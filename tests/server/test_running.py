@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import os
@@ -13,13 +14,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from sqlalchemy import select
 from uvicorn.server import ServerState
 
 import fleet_keys
@@ -28,7 +31,9 @@ from keyassay.registry import accounts
 from keyassay.server import running as module
 from keyassay.server.running import BoundedProtocol, _configured
 from keyassay.server.settings import Address, Settings
-from live_server import client, running
+from keyassay.storage import schema
+from keyassay.storage.database import Database
+from live_server import ENVIRONMENT, client, client_of, running
 from two_accounts import SECRET, A
 
 
@@ -175,10 +180,10 @@ def test_first_start_needs_all_three_or_none(tmp_path: Path) -> None:
         pass
 
 
-def test_the_program_starts_and_ends(tmp_path: Path) -> None:
-    """As its own process: the first secret goes into a file for its owner, never into the log; SIGTERM ends with 0."""
-    command = [sys.executable, "-m", "keyassay.cli.main", "serve", "--listen", "127.0.0.1:0"]
-    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path)}
+def started(folder: Path, *more: str, **environment: str) -> tuple[subprocess.Popen[str], str, str]:
+    """The program with its data in a folder: its process, its address, and its log so far."""
+    command = [sys.executable, "-m", "keyassay.cli.main", "serve", "--listen", "127.0.0.1:0", *more]
+    environment = {**os.environ, "XDG_DATA_HOME": str(folder), **environment}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     log = ""
@@ -186,7 +191,12 @@ def test_the_program_starts_and_ends(tmp_path: Path) -> None:
         log += line
         if '"listening"' in line:
             break
-    address = json.loads(line)["addresses"][0]
+    return process, json.loads(line)["addresses"][0], log
+
+
+def test_the_program_starts_and_ends(tmp_path: Path) -> None:
+    """As its own process: the first secret goes into a file for its owner, never into the log; SIGTERM ends with 0."""
+    process, address, log = started(tmp_path)
     path = tmp_path / "keyassay" / "first-access-key.json"
     first = json.loads(path.read_text())
     assert path.stat().st_mode & 0o777 == 0o600
@@ -198,6 +208,37 @@ def test_the_program_starts_and_ends(tmp_path: Path) -> None:
     for kept in (tmp_path / "keyassay").iterdir():
         assert kept.stat().st_mode & 0o077 == 0, kept
     assert SECRET not in log
+
+
+def test_what_was_answered_is_there_after_kill_9(tmp_path: Path) -> None:
+    """Registrations that share commits: none is answered before it is durable, and each has its change."""
+    process, address, _ = started(tmp_path, "--screen-registrations", "off", "--workers", "0", **ENVIRONMENT)
+    pems = [fleet_keys.device(f"device {number}").pem for number in range(600)]
+    answered: list[str] = []
+
+    def register(mine: list[str]) -> None:
+        iot = client_of(address)
+        with contextlib.suppress(BotoCoreError):
+            for pem in mine:
+                answered.append(iot.register_certificate_without_ca(certificatePem=pem)["certificateId"])
+                if len(answered) >= 120:
+                    process.kill()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(register, [pems[first::8] for first in range(8)]))
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGKILL
+    database = Database(f"sqlite:///{tmp_path}/keyassay/registry.db")
+    with database.read() as connection:
+        there = set(connection.execute(select(schema.certificates.c.id)).scalars())
+        changes = schema.changes.c
+        registered = changes.operation == "RegisterCertificateWithoutCA"
+        recorded = list(connection.execute(select(changes.resource_id).where(registered)).scalars())
+    database.close()
+    assert 120 <= len(answered) < 600
+    assert set(answered) <= there
+    assert len(there) <= len(answered) + 8  # what was committed a moment before
+    assert sorted(recorded) == sorted(there)
 
 
 class Wire(asyncio.Transport):
