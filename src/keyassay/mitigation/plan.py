@@ -30,7 +30,7 @@ class Finding:
         suppressed: whether it was when it was found.
         certificates: ids of the device certificates it is about; where it is about their authority, all of them.
         place: where it stands among the findings of its audit: (check, key of the resource, reason code).
-        issues: it is about the authority by which the account issues, which is not registered.
+        of_issuer: it is about the authority by which the account issues, which is not registered.
     """
 
     id: str
@@ -41,7 +41,7 @@ class Finding:
     suppressed: bool
     certificates: tuple[str, ...] = ()
     place: tuple[str, str, str] = ("", "", "")
-    issues: bool = False
+    of_issuer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Step:
                 return f"certificate {certificates} becomes INACTIVE"
             case ActionType.UPDATE_CA_CERTIFICATE:
                 authority = f"authority {self.finding.resource.get('caCertificateId', '')}"
-                if self.finding.issues:
+                if self.finding.of_issuer:
                     return f"{authority} stays, since the account issues by it: {ANOTHER_ISSUER}"
                 return f"{authority} becomes INACTIVE"
             case ActionType.ADD_THINGS_TO_THING_GROUP:

@@ -148,7 +148,7 @@ def _completed(connection: Connection, account_id: str, found: list[Finding]) ->
         replace(
             one,
             certificates=certificates.get(one.id, one.certificates),
-            issues=one.resource.get("caCertificateId") in issuing,
+            of_issuer=one.resource.get("caCertificateId") in issuing,
         )
         for one in found
     ]
