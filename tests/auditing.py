@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+import fleet_keys
 from keyassay.audit import configuration, tasks
 from keyassay.audit.checks import AUDIT_CHECKS
 from keyassay.audit.examining import AuditSettings
 from keyassay.audit.worker import AuditWorker
+from keyassay.registry import issuing
 from keyassay.registry.registry import Registry
 from keyassay.storage.database import Actor
 from two_accounts import A
@@ -57,3 +60,9 @@ def findings(rows: Any, task: tasks.Task, name: str) -> set[tuple[str, str]]:
     found = rows.all("audit_findings", task_id=task.row["id"], check_name=name)
     assert len(found) == len({(row["resource_key"], row["reason_code"]) for row in found})
     return {(row["resource_key"].partition("=")[2], row["reason_code"]) for row in found}
+
+
+def issues_with(registry: Registry, authority: fleet_keys.Signed) -> str:
+    """Have the account issue by an authority; its id."""
+    key = authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return issuing.import_issuer(registry, A, authority.pem, key).id

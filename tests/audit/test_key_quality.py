@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sqlalchemy import delete
 
 import fleet_keys
 import weak_devices
-from auditing import CA_KEYS, DEVICE_KEYS, ROCA, audit, enable, findings, summary, worker
+from auditing import CA_KEYS, DEVICE_KEYS, ROCA, audit, enable, findings, issues_with, summary, worker
 from keyassay.audit import fleet_search, key_quality
 from keyassay.audit.checkpoints import Checkpoints
 from keyassay.audit.examining import AuditSettings
@@ -20,7 +19,7 @@ from keyassay.audit.key_quality import Engine
 from keyassay.certificates.fleet import NotRun
 from keyassay.checks import check
 from keyassay.findings import Classification, Confidence, Profile
-from keyassay.registry import authorities, certificates, issuing
+from keyassay.registry import authorities, certificates
 from keyassay.registry.registry import Registry
 from keyassay.storage import schema
 from sharing_devices import sharing
@@ -234,11 +233,6 @@ def test_authorities_are_examined_while_they_are_active(registry: Registry, rows
         "resourceType": "CA_CERTIFICATE",
         "resourceIdentifier": {"caCertificateId": weak.id},
     }
-
-
-def issues_with(registry: Registry, authority: fleet_keys.Signed) -> str:
-    key = authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return issuing.import_issuer(registry, A, authority.pem, key).id
 
 
 def test_the_authority_that_issues_is_examined_with_the_others(registry: Registry, rows: Any, tmp_path: Path) -> None:

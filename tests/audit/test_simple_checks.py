@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
 import fleet_keys
-from auditing import audit, enable, findings, summary, worker
+from auditing import audit, enable, findings, issues_with, summary, worker
 from keyassay.audit import suppressions, tasks
 from keyassay.audit.connection_checks import HANDOVER
 from keyassay.findings import Profile
-from keyassay.registry import authorities, certificates, documents, issuing, policies
+from keyassay.registry import authorities, certificates, documents, policies
 from keyassay.registry.registry import Registry
 from keyassay.storage import schema
 from two_accounts import A, B
@@ -77,11 +77,6 @@ def test_authorities_that_end(registry: Registry, rows: Any) -> None:
         authorities.register(registry, A, one.pem, mode="SNI_ONLY", set_as_active=True)
     task = audit(registry, CA_EXPIRING)
     assert findings(rows, task, CA_EXPIRING) == {(soon.id, "CERTIFICATE_APPROACHING_EXPIRATION")}
-
-
-def issues_with(registry: Registry, authority: fleet_keys.Signed) -> None:
-    key = authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    issuing.import_issuer(registry, A, authority.pem, key)
 
 
 def test_the_authority_that_issues_ends_and_is_revoked_as_others(registry: Registry, rows: Any) -> None:

@@ -59,7 +59,11 @@ def enter(database: Database, number: int, *, name: str = "") -> None:
 def enter_together(database: Database, numbers: list[int]) -> list[str]:
     """Enter accounts in a shared turn; what became of each."""
     with database.shared():
-        return [_outcome(database, number) for number in numbers]
+        return outcomes_of(database, numbers)
+
+
+def outcomes_of(database: Database, numbers: list[int]) -> list[str]:
+    return [_outcome(database, number) for number in numbers]
 
 
 def _outcome(database: Database, number: int) -> str:
@@ -170,14 +174,10 @@ def test_a_part_that_cannot_be_undone_takes_the_others_with_it(file: Database) -
         with pytest.raises(ZeroDivisionError), file.write(ACTOR) as transaction:
             transaction.connection.connection.cursor().execute("ROLLBACK")
             raise ZeroDivisionError
-        assert enter_together_here(file, [2, 3]) == ["busy", "busy"]
+        assert outcomes_of(file, [2, 3]) == ["busy", "busy"]
     assert names(file) == []
     enter(file, 4)
     assert names(file) == ["4"]
-
-
-def enter_together_here(database: Database, numbers: list[int]) -> list[str]:
-    return [_outcome(database, number) for number in numbers]
 
 
 def test_who_cannot_have_the_shared_turn_waits_for_it_once(file: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,7 @@ def test_who_cannot_have_the_shared_turn_waits_for_it_once(file: Database, monke
     def several() -> list[str]:
         with file.shared():
             began = time.monotonic()
-            found = enter_together_here(file, list(range(10)))
+            found = outcomes_of(file, list(range(10)))
             assert time.monotonic() - began < 1.5
             said.extend(found)
         return found

@@ -84,13 +84,15 @@ class Turns:
             with self._block(shared, patience) as connection:
                 yield connection
             return
-        with self._alone(patience) as connection:
-            try:
-                yield connection
-                self._commit(connection)
-            except BaseException:
-                self._undo(connection)
-                raise
+        connection = self._open(patience)
+        try:
+            yield connection
+            self._commit(connection)
+        except BaseException:
+            self._undo(connection)
+            raise
+        finally:
+            self._leave()
 
     @contextmanager
     def shared(self) -> Iterator[None]:
@@ -120,22 +122,16 @@ class Turns:
                 self._leave()
 
     @contextmanager
-    def _alone(self, patience: float) -> Iterator[Connection]:
-        """A turn with an open transaction."""
-        self._take(patience)
-        try:
-            yield self._begin()
-        finally:
-            self._leave()
-
-    @contextmanager
     def _block(self, shared: _Shared, patience: float) -> Iterator[Connection]:
         """A part of a shared turn."""
         shared.check()
         if shared.connection is None:
-            self._enter(shared, patience)
+            try:
+                shared.connection = self._open(patience)
+            except BaseException as error:  # who comes later in this turn does not wait once more
+                shared.failure = error
+                raise
         connection = shared.connection
-        assert connection is not None
         _run(connection, "SAVEPOINT block")
         try:
             yield connection
@@ -148,17 +144,13 @@ class Turns:
                 shared.failure = error
             raise
 
-    def _enter(self, shared: _Shared, patience: float) -> None:
-        """Take the turn that is shared; who comes later in it does not wait once more if that fails."""
+    def _open(self, patience: float) -> Connection:
+        """Take the turn and begin a transaction; the turn is left if that fails."""
+        self._take(patience)
         try:
-            self._take(patience)
-            try:
-                shared.connection = self._begin()
-            except BaseException:
-                self._leave()
-                raise
-        except BaseException as error:
-            shared.failure = error
+            return self._begin()
+        except BaseException:
+            self._leave()
             raise
 
     def _take(self, patience: float) -> None:
