@@ -19,7 +19,7 @@ from auditing import audit, enable, findings, issues_with, summary, worker
 from keyassay.audit import suppressions, tasks
 from keyassay.audit.connection_checks import HANDOVER
 from keyassay.findings import Profile
-from keyassay.registry import authorities, certificates, documents, policies
+from keyassay.registry import authorities, certificates, documents, issuing, policies
 from keyassay.registry.registry import Registry
 from keyassay.storage import schema
 from two_accounts import A, B
@@ -198,6 +198,30 @@ def test_revoked_authorities_and_what_is_below_them(
     assert (identifier["issuerId"], identifier["issuerCertificateSubject"]) == (middle.id, "CN=Middle")
     related = rows.all("audit_related", finding_id=finding["id"])
     assert [one["resource"]["resourceIdentifier"] for one in related] == [{"deviceCertificateId": device.id}]
+
+
+def test_a_revoked_authority_above_what_the_account_itself_issued(
+    registry: Registry, rows: Any, chain: Sequence[fleet_keys.Signed]
+) -> None:
+    enable(registry)
+    root, middle, _ = chain
+    first, second = below("Plant CA", 114, middle), fleet_keys.authority("Next CA", 115)
+    issues_with(registry, first)
+    issued = issuing.make_keys(registry, A, set_as_active=True)
+    issues_with(registry, second)  # what the first has issued is active still
+    store_list(registry, middle, crl(middle, first))
+    task = audit(registry, INTERMEDIATE)
+    assert summary(task, INTERMEDIATE) == ("COMPLETED_NON_COMPLIANT", 3, 1, 0)
+    assert findings(rows, task, INTERMEDIATE) == {(first.id, "INTERMEDIATE_CA_REVOKED_BY_ISSUER")}
+    (finding,) = rows.all("audit_findings", task_id=task.row["id"])
+    related = rows.all("audit_related", finding_id=finding["id"])
+    assert [one["resource"]["resourceIdentifier"] for one in related] == [{"deviceCertificateId": issued.registered.id}]
+    task = audit(registry, INTERMEDIATE, profile=Profile.AWS)
+    assert summary(task, INTERMEDIATE) == ("COMPLETED_COMPLIANT", 2, 0, 0)
+    store_list(registry, root, crl(root, middle))
+    task = audit(registry, INTERMEDIATE)
+    reason = "INTERMEDIATE_CA_REVOKED_BY_ISSUER"
+    assert findings(rows, task, INTERMEDIATE) == {(first.id, reason), (middle.id, reason)}
 
 
 def policy(registry: Registry, name: str, *statements: dict[str, Any], actor: Any = A) -> None:

@@ -17,14 +17,17 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, select, union
 
 from keyassay.audit.examining import DEVICE_STATUSES, Audit, Batch, Certificates, Examiner, Found
+from keyassay.findings import Profile
 from keyassay.registry.admission import Admitted, is_signed_by, read_der
 from keyassay.storage import schema
 
 _A = schema.authorities.c
 _C = schema.certificates.c
+_D = schema.issued_certificates.c
+_I = schema.issuers.c
 _L = schema.revocation_lists.c
 
 #: issuers whose lists are kept in memory
@@ -130,7 +133,10 @@ class Revoked(Certificates):
 
 
 class RevokedIntermediate(Examiner):
-    """Registered authorities that their issuer revoked, below which device certificates are active."""
+    """Authorities that their issuer revoked, below which device certificates are active.
+
+    They are the registered ones and, but for the profile of AWS, those by which the account issues or has issued.
+    """
 
     def __init__(self, audit: Audit) -> None:
         super().__init__(audit)
@@ -141,8 +147,12 @@ class RevokedIntermediate(Examiner):
 
     def _authorities(self, connection: Connection) -> dict[str, Admitted]:
         """The account's authorities that others signed, by id; they are few."""
-        query = select(_A.id, _A.der).where(_A.account_id == self.audit.account_id).order_by(_A.id)
-        read = {row.id: read_der(bytes(row.der)) for row in connection.execute(query)}
+        mine = self.audit.account_id
+        queries = [select(_A.id, _A.der).where(_A.account_id == mine)]
+        if self.audit.settings.profile is not Profile.AWS:
+            queries.append(select(_I.id, _I.der).where(_I.account_id == mine))
+        rows = connection.execute(union(*queries).order_by("id"))
+        read = {row.id: read_der(bytes(row.der)) for row in rows}
         return {name: one for name, one in read.items() if one.issuer != one.subject}
 
     def batch(self, connection: Connection, after: str) -> Batch:  # noqa: ARG002  they are few
@@ -156,12 +166,14 @@ class RevokedIntermediate(Examiner):
         return Batch(len(authorities), found, None)
 
     def _devices(self, connection: Connection, authority_ids: Sequence[str]) -> list[str]:
-        query = select(_C.id).where(
-            _C.account_id == self.audit.account_id,
-            _C.ca_certificate_id.in_(authority_ids),
-            _C.status.in_(DEVICE_STATUSES),
+        """Some active certificates of these authorities: registered with one of them, or issued by the account."""
+        active = select(_C.id).where(_C.account_id == self.audit.account_id, _C.status.in_(DEVICE_STATUSES))
+        issued = active.join(schema.issued_certificates, _D.certificate_id == _C.id).where(
+            _D.account_id == self.audit.account_id, _D.issuer_id.in_(authority_ids)
         )
-        return list(connection.execute(query.limit(_RELATED)).scalars())
+        queries = (active.where(_C.ca_certificate_id.in_(authority_ids)), issued)
+        found = [name for query in queries for name in connection.execute(query.limit(_RELATED)).scalars()]
+        return list(dict.fromkeys(found))[:_RELATED]
 
 
 def _below(name: str, authorities: dict[str, Admitted]) -> list[str]:
