@@ -1,13 +1,14 @@
 """CPU and memory of audits of device keys: the first, beside `keyassay scan` over the same certificates; the second.
 
-    python3 dev.py bench audit [--certificates 10000 20000 100000] [--scan-up-to 100000] [--rounds 1] [--json FILE]
+    python3 dev.py bench audit [--certificates 10000 20000 100000] [--scan-up-to 100000] [--rsa 0.5] [--rounds 1]
+        [--json FILE]
 
-Half of the certificates have RSA keys of 2048 bits (products of primes, as `bench scan` makes them; the first time that
-takes half a millisecond each), half P-256 keys. They are put into a SQLite file directly. Each audit is a worker in a
-process of its own, start included, with the search for shared primes in its child; scan runs profile standard with its
-fleet checks on one core. CPU is user + system, children included. Memory is the largest resident set of the worker and
-of its child, pages of mapped files included. Nothing changes between the first audit and the second. A million
-certificates take 5 GB in the folder for temporary files.
+Half of the certificates (`--rsa`: another share) have RSA keys of 2048 bits (products of primes, as `bench scan` makes
+them; the first time that takes half a millisecond each), the others P-256 keys. They are put into a SQLite file
+directly. Each audit is a worker in a process of its own, start included, with the search for shared primes in its
+child; scan runs profile standard with its fleet checks on one core. CPU is user + system, children included. Memory is
+the largest resident set of the worker and of its child, pages of mapped files included. Nothing changes between the
+first audit and the second. A million certificates take 5 GB in the folder for temporary files.
 """
 
 from __future__ import annotations
@@ -73,10 +74,11 @@ print(json.dumps({
 """
 
 
-def certificates(count: int) -> Iterator[bytes]:
-    """Half RSA-2048, half P-256."""
-    yield from rsa_certificates(2048, count // 2)
-    yield from ec_certificates(count - count // 2)
+def certificates(count: int, share: float) -> Iterator[bytes]:
+    """So many with RSA-2048 keys, the others with P-256 keys."""
+    moduli = round(count * share)
+    yield from rsa_certificates(2048, moduli)
+    yield from ec_certificates(count - moduli)
 
 
 def fill(folder: Path, given: Iterable[bytes]) -> tuple[str, Path]:
@@ -138,11 +140,11 @@ def audit(url: str, folder: Path, count: int) -> dict[str, float]:
     return taken
 
 
-def measure(count: int, *, scanned: bool) -> dict[str, float]:
+def measure(count: int, share: float, *, scanned: bool) -> dict[str, float]:
     """What scan and both audits took; each is told as it ends."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        url, bundle = fill(folder, certificates(count))
+        url, bundle = fill(folder, certificates(count, share))
         taken: dict[str, float] = {}
         if scanned:
             taken["scan"] = cpu([
@@ -182,13 +184,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--certificates", type=int, nargs="+", default=[10_000, 20_000])
     parser.add_argument("--scan-up-to", type=int, default=100_000)
+    parser.add_argument("--rsa", type=float, default=0.5, help="the share of RSA keys, 0 to 1")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     os.environ.update(ENVIRONMENT)
     rows: dict[int, dict[str, float]] = {}
     for count in given.certificates:
-        rounds = [measure(count, scanned=count <= given.scan_up_to) for _ in range(given.rounds)]
+        rounds = [measure(count, given.rsa, scanned=count <= given.scan_up_to) for _ in range(given.rounds)]
         rows[count] = {run: statistics.median(one[run] for one in rounds) for run in rounds[0]}
         report(rows[count], count)
     if len(rows) > 1:
