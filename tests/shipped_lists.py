@@ -12,7 +12,7 @@ COMPLETE = {
     "rsa-1024": STATES,
     "rsa-2048": STATES,
     "rsa-3072": STATES,
-    "rsa-4096": ("rnd", "nornd"),
+    "rsa-4096": ("rnd", "nornd", "noreadrnd"),
     "ec-secp160r1": STATES,
     "ec-p224": STATES,
     "ec-p256": STATES,
