@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keyassay.lists import lookup
 from keyassay.lists.format import block_names
-from shipped_lists import BLOCKS
 
 
 @pytest.fixture
@@ -20,9 +19,9 @@ def places(tmp_path, monkeypatch):
     data = tmp_path / "data"
     for name in [*block_names("ec-p256")[:1], *block_names("rsa-1024")[:3]]:
         (data / name.path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(BLOCKS / name.path, data / name.path)
+        shutil.copy(lookup.DATA / name.path, data / name.path)
     for other in ("known", "keypair"):
-        shutil.copytree(BLOCKS / other, data / other)
+        shutil.copytree(lookup.DATA / other, data / other)
     monkeypatch.setattr(lookup, "DATA", data)
     monkeypatch.setattr(lookup, "MERGED", tmp_path / "merged")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -11,8 +11,7 @@ import pytest
 
 from keyassay.lists import debian, lookup
 from keyassay.lists.format import BLOCK, SHIPPED, block_names, read_block
-from keyassay.lists.recipes.debian_openssl import STATES, Stream
-from shipped_lists import BLOCKS, COMPLETE, there
+from keyassay.lists.recipes.debian_openssl import Stream
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "debian_weak_keys.csv"
 LISTS = {
@@ -30,39 +29,26 @@ def test_the_list_names_every_original_key(original):
     lines = [line for line in VECTORS.read_text().splitlines() if not line.startswith("#")]
     rows = [row for row in csv.DictReader(lines) if (row["kind"], row["bits"]) == original]
     assert len(rows) == 63
-    kind = LISTS[original]
-    listed = {(name.arch, name.state, name.first) for name in there(kind)}
-    complete = COMPLETE.get(kind, ())
-    rows = [
-        row
-        for row in rows
-        if row["state"] in complete or (row["arch"], row["state"], int(row["pid"]) // BLOCK * BLOCK) in listed
-    ]
     queries = np.array([int(row["sha256_modulus"][:16], 16) for row in rows], dtype=np.uint64)
-    hits = lookup.find_many(kind, queries)
+    hits = lookup.find_many(LISTS[original], queries)
     named = {hit.row: str(Stream.of(hit.stream)) for hit in hits}
     assert named == {n: f"arch={row['arch']} state={row['state']} pid={row['pid']}" for n, row in enumerate(rows)}
 
 
-def test_complete_lists_lose_nothing_and_are_named_here():
-    named = {(kind, state) for kind, states in COMPLETE.items() for state in states}
+def test_every_list_is_complete():
     for kind in SHIPPED:
-        blocks = there(kind)
-        complete = {state for state in STATES if sum(name.state == state for name in blocks) == 3 * 8}
-        assert {(kind, state) for state in complete} == {one for one in named if one[0] == kind}
-        # nothing lies there that is no block of this kind
-        assert {name.path for name in blocks} == {f"{kind}/{path.name}" for path in (BLOCKS / kind).glob("*")}
+        there = {f"{kind}/{path.name}" for path in (lookup.DATA / kind).glob("*")}
+        assert there == {name.path for name in block_names(kind)}
 
 
 def test_the_state_of_every_list_is_told():
     infos = {info.kind: info for info in lookup.available() if info.kind in SHIPPED}
     assert list(infos) == list(SHIPPED)
     for kind, info in infos.items():
-        blocks = there(kind)
-        extras = sum(len(read_block(BLOCKS / name.path).extras) for name in blocks)
-        assert (info.blocks, info.complete_blocks) == (len(blocks), len(block_names(kind))) == (len(blocks), 96)
-        assert info.entries == BLOCK * len(blocks) + extras
-        assert debian.gap(kind) == ("" if len(blocks) == 96 else f"debian-{kind}: {len(blocks)} of 96 blocks")
+        extras = sum(len(read_block(lookup.DATA / name.path).extras) for name in block_names(kind))
+        assert (info.blocks, info.complete_blocks) == (96, 96)
+        assert info.entries == 96 * BLOCK + extras
+        assert debian.gap(kind) == ""
 
 
 def test_gaps_are_told(monkeypatch):

@@ -16,6 +16,7 @@ from keyassay.errors import KeyassayError
 from keyassay.lists import debian, lookup
 from keyassay.lists.format import (
     KINDS,
+    SHIPPED,
     STREAM_BITS,
     BlockName,
     Record,
@@ -25,7 +26,6 @@ from keyassay.lists.format import (
     read_block,
 )
 from keyassay.lists.recipes.debian_openssl import Stream
-from shipped_lists import LISTED, there
 
 REAL = lookup.DATA
 NAMES = block_names("ec-p256")[:3]
@@ -52,13 +52,13 @@ def streams_of(name: BlockName) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "ec-p256")) for kind in LISTED]
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "ec-p256")) for kind in SHIPPED]
 )
 def test_every_key_of_every_block_is_found(kind):
     merged = lookup.merged(kind)
     assert merged is not None
     total = 0
-    for name in there(kind):
+    for name in block_names(kind):
         block = read_block(REAL / name.path)
         extras = [(offset, record) for offset, _, record in block.extras]
         queries = np.concatenate(

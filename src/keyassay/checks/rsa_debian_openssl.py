@@ -21,11 +21,10 @@ Profiles: the same in all, `aws` included.
 
 Mistakes: none: the key is made again from the stream, p and q with it.
 
-Blind spots: blocks of a list that are still to be computed: `keyassay lists status` counts them, and so does the
-summary of a scan that met a key of that size. Other sizes without `--walk`; with it, one in 65,536 streams, whose first
-prime the exponent refused, and variants. Keys of 1024 to 4096 bits made by a vulnerable original were
-compared in the states rnd, nornd and noreadrnd; for 512 bits, and in the state direct, the lists rest on the
-description of the generator.
+Blind spots: other sizes without `--walk`; with it, one in 65,536 streams, whose first prime the exponent refused, and
+variants. Keys of 1024 to 4096 bits made by a vulnerable original were compared in the states rnd, nornd and noreadrnd;
+for 512 bits, and in the state direct, the lists rest on the description of the generator. Should a list lack a block,
+`keyassay lists status` says so, and so does the summary of a scan that met a key of that size.
 
 Not in the lists that come with the program, but in ones that `keyassay lists build` makes and this check then uses (see
 docs/list-format.md): the second key of a process, keys made with one file of up to 2048 bytes or a device given by
