@@ -24,6 +24,7 @@ from keyassay.bulk.results import DEFAULT_BUDGET
 from keyassay.certificates.public_key import EcPublicKey, RsaPublicKey
 from keyassay.checks import Context, catalogue, check
 from keyassay.checks.rsa_small_factor import CURVES
+from keyassay.checks.rsa_small_private_exponent import LATTICES
 from keyassay.findings import Profile
 from keyassay.keymath import coppersmith, ecm, factoring, hidden_number, residues, roca, smooth
 from keyassay.keymath import small_exponent as small
@@ -214,10 +215,10 @@ def quiet(_done: int, _total: int, _unit: str) -> None:
 def small_exponent(size: int) -> Iterator[Row]:
     """Private exponents as long as each method reaches: convergents, lattices by dimension, products by bits."""
     d_bits = size // 4 - 2
-    shapes = ((0, 0), (4, 2), (5, 2), (6, 3), *(((7, 3), (9, 4)) if size <= 2048 else ()))
-    for m, t in shapes:
+    shapes = [(m, starts) for m, starts, *_ in LATTICES]
+    for m, starts in [(0, ()), *(shapes if size <= 2048 else shapes[:3])]:
         if m:
-            d_bits = small.Lattice((1 << size) - 1, (1 << size) - 1, m, t).reach
+            d_bits = small.Lattice((1 << size) - 1, (1 << size) - 1, m, starts).reach
         while True:
             p, q, d = prime(size // 2), prime(size // 2), RANDOM.getrandbits(d_bits) | 1 | 1 << (d_bits - 1)
             if gmpy2.gcd(d, (p - 1) * (q - 1)) == 1:
@@ -229,8 +230,8 @@ def small_exponent(size: int) -> Iterator[Row]:
             yield f"convergents, d of {d_bits} bits", spent, f"N^{d_bits / size:.4f}"
             continue
         started = time.process_time()
-        assert small.Lattice(n, e, m, t).factor() in (p, q)
-        dimension = len(small.Lattice(n, e, m, t).shifts)
+        assert small.Lattice(n, e, m, starts).factor() in (p, q)
+        dimension = len(small.Lattice(n, e, m, starts).shifts)
         spent = time.process_time() - started
         yield f"lattice of dimension {dimension}, d of {d_bits} bits", spent, f"N^{d_bits / size:.4f}"
     n, e = prime(size // 2) * prime(size // 2), RANDOM.getrandbits(size) | 1

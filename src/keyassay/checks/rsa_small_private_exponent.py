@@ -10,10 +10,11 @@ Method: convergents of e/(N + 1 - 2 sqrt(N)) and of e/N, both signs; each gives 
 confirms. They reach d below N^(3/4)/sqrt(e), a quarter of the bits of N if e is as long.
 
 Profile deep goes on with Boneh and Durfee's lattices in the form of Herrmann and May (2010), reduced by LLL, both signs
-of d at once. Their reach follows from the determinant before any work is done. For e as long as N of 1024, 2048 and
-4096 bits, d of 272, 542 and 1083 bits are found by the lattice of dimension 19; 276, 552 and 1102 by dimension 27; 279,
-557 and 1112 by 37; 282, 562 and 1123 by 48; 285, 569 and 1137 by 75 (N^0.278). Every key made for a
-test fell within these lengths; a few bits above, no row of the lattice is short enough any more. Roots come from
+of d at once. Rows that cannot become short are left out (Bloemer and May 2001), and what is left is chosen to reach as
+far as it can with so many rows. The reach follows from the determinant before any work is done. For e as long as N of
+1024, 2048 and 4096 bits, d of 277, 554 and 1106 bits are found by the lattice of dimension 18; 281, 560 and 1120 by
+dimension 27; 283, 565 and 1129 by 38; 285, 569 and 1137 by 50; 287, 574 and 1146 by 71 (N^0.28). Every key made for a
+test fell within these lengths; a bit or two above, no row of the lattice is short enough any more. Roots come from
 resultants of the shortest rows modulo a prime.
 
 For d modulo p - 1 of up to 24, 28 and 32 bits, the product of all g^(e d) - g is taken, by a polynomial evaluated at as
@@ -22,9 +23,8 @@ many places as it has coefficients, and its greatest common divisor with N.
 What runs is decided by the length of e alone: e d is at least phi(N), and at least p for d modulo p - 1. With e = 65537
 no private exponent is small, and nothing of all this runs.
 
-Cost: nothing for usual exponents, 1 ms for large ones. Profile deep, CPU seconds for keys of 2048 bits: lattices 0.15,
-0.6, 3.7 and 12; products 0.5, 2.5 and 14, and up to 320 MB. Keys of 1024 bits take a third. The largest lattice
-took 209 s, and 73 s for 1024 bits, on a busy machine.
+Cost: nothing for usual exponents, 1 ms for large ones. Profile deep, CPU seconds for keys of 2048 bits: lattices 0.17,
+0.8, 2.8, 11 and 102; products 0.2, 1.1 and 7.5, and up to 320 MB. Keys of 1024 bits take a third.
 
 Profiles: the convergents are the same in all from fast on; lattices and products are deep's. The smallest lattice and
 the first product come early, the others with a budget of a minute, the largest lattice with one of ten minutes.
@@ -52,8 +52,15 @@ from keyassay.findings import Classification, Confidence, Factor, Profile, Sever
 from keyassay.keymath.factoring import least_private_exponent, wiener
 from keyassay.keymath.small_exponent import Lattice, small_residue_factor, why_no_small_residue
 
-#: m, t, stage, CPU seconds: of keys of 2048 bits, or what those of 1024 bits take, times 5.7, if that is more
-LATTICES = ((4, 2, 2, 0.2), (5, 2, 6, 1.0), (6, 3, 6, 6.0), (7, 3, 6, 18.0), (9, 4, 6, 300.0))
+#: m, starts of the shifts by powers of y (with as many rows no others reach further), stage, CPU seconds: of keys of
+#: 2048 bits, or what those of 1024 bits take, times 5.7, if that is more
+LATTICES = (
+    (5, (4, 5), 2, 0.3),
+    (6, (4, 5), 6, 1.5),
+    (7, (4, 5, 7), 6, 5.5),
+    (8, (4, 5, 7), 6, 21.0),
+    (10, (5, 6, 8, 10), 6, 150.0),
+)
 
 #: bits of d modulo p - 1, stage, CPU seconds likewise
 RESIDUES = ((24, 2, 1.0), (28, 6, 4.0), (32, 6, 20.0))
@@ -71,6 +78,7 @@ RESIDUES = ((24, 2, 1.0), (28, 6, 4.0), (32, 6, 20.0))
     references=(
         "Wiener 1990: Cryptanalysis of short RSA secret exponents",
         "Boneh, Durfee 1999: Cryptanalysis of RSA with private key d less than N^0.292",
+        "Bloemer, May 2001: Low secret exponent RSA revisited",
         "Herrmann, May 2010: Maximizing small root bounds by linearization",
     ),
     explained_by=("rsa-invalid-modulus", "rsa-invalid-exponent"),
@@ -96,15 +104,15 @@ def large_exponents(batch: RsaBatch, _context: Context) -> Rows:
     return np.array([row for row, key in enumerate(batch.keys) if key.exponent >> 64], dtype=np.intp)
 
 
-def _declare_lattice(m: int, t: int, stage: int, seconds: float) -> None:
-    dimension = len(Lattice(3, 3, m, t).shifts)
+def _declare_lattice(m: int, starts: tuple[int, ...], stage: int, seconds: float) -> None:
+    dimension = len(Lattice(3, 3, m, starts).shifts)
 
     def applies(key: RsaPublicKey) -> str:
-        return Lattice(key.modulus, key.exponent, m, t).why_not()
+        return Lattice(key.modulus, key.exponent, m, starts).why_not()
 
     def by_lattice(key: RsaPublicKey, effort: Effort) -> Verdict | None:
         n, e = key.modulus, key.exponent
-        factor = Lattice(n, e, m, t).factor(lambda done, total: effort.reached(done, total, "rows"))
+        factor = Lattice(n, e, m, starts).factor(lambda done, total: effort.reached(done, total, "rows"))
         if factor is None:
             return None
         d = least_private_exponent(factor, n // factor, e)

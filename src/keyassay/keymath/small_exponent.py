@@ -1,7 +1,8 @@
 """Factors of N where the private exponent d is small beyond continued fractions: lattices; products for d mod p - 1.
 
 The lattice is Boneh and Durfee's (Eurocrypt 1999) in the form of Herrmann and May (PKC 2010): linearized, square and
-triangular, so that its determinant, and with it the reach, is known before any work is done.
+triangular, so that its determinant, and with it the reach, is known before any work is done. Of its rows those are left
+out that could not be short: shifts of low degree, as Bloemer and May did (CaLC 2001).
 
 Notation: e d = 1 + k phi(N), p + q = centre - 2y. With A = (N + 1 - centre)/2, phi = 2 (A + y), so that
 1 + x (A + y) = 0 modulo e for x = 2k; a d below 0 makes x negative, a d that fits modulo lcm(p-1, q-1) = phi/2
@@ -31,6 +32,9 @@ _LONGEST = 1.05
 #: the prime of the resultants has so many bits more than y
 _SPARE_BITS = 64
 
+#: LLL's delta, as usual, and its bound of coefficients: 0.51 takes half as long again, and rows are no shorter here
+_DELTA, _ETA = 0.99, 0.6
+
 #: so many of the shortest rows are looked at for the root
 _ROWS = 5
 
@@ -50,22 +54,27 @@ class Lattice:
         n: the modulus, odd.
         e: the public exponent.
         m: the rows are multiples of e^m.
-        t: shifts by powers of y up to this one.
+        starts: for y, y^2, ..., the least power of f that is shifted by it, up to m: at least 1, and rising.
         ratio: p/q is at most this.
     """
 
     n: int
     e: int
     m: int
-    t: int
+    starts: tuple[int, ...]
     ratio: int = BALANCED
 
     @cached_property
     def shifts(self) -> list[tuple[int, int, int]]:
-        """Exponents (i, j, k) of the rows x^i y^j f^k e^(m-k): x-shifts by i + k, then y-shifts by j."""
-        m, t = self.m, self.t
-        along_x = [(i, 0, total - i) for total in range(m + 1) for i in range(total, -1, -1)]
-        return along_x + [(0, j, k) for j in range(1, t + 1) for k in range(m // t * j, m + 1)]
+        """Exponents (i, j, k) of the rows x^i y^j f^k e^(m-k): x-shifts by i + k, then y-shifts by j.
+
+        With every xy written as u - 1, y^j f^k has monomials of the y-shifts by lower powers of y, from power k - j of
+        f on, and of x-shifts of the degrees k - j to k. Those of lower degrees share no column with any other row:
+        they would reach N^0.25.
+        """
+        m = self.m
+        along_x = [(i, 0, total - i) for total in range(self.starts[0] - 1, m + 1) for i in range(total, -1, -1)]
+        return along_x + [(0, j, k) for j, start in enumerate(self.starts, 1) for k in range(start, m + 1)]
 
     @cached_property
     def columns(self) -> list[tuple[int, int, int]]:
@@ -96,7 +105,7 @@ class Lattice:
         """log2 X at which LLL's rows are, by all experience, just short enough.
 
         A reduced row is as long as 1.02^dim det^(1/dim), its 1-norm at most sqrt(dim) times that, and has to stay
-        below e^m. The diagonal is e^(m-k) U^k X^i Y^j, U = XY. All keys fall at this size, and none some bits above:
+        below e^m. The diagonal is e^(m-k) U^k X^i Y^j, U = XY. All keys fall at this size, and none a bit or two above:
         then no row is short, and smaller d are missed too.
         """
         log_e, log_y, dimension = log2(self.e), log2(self.y_bound), len(self.shifts)
@@ -176,7 +185,7 @@ class Lattice:
         for end in ends:
             widened = [row + [0] * (end - len(row)) for row in reduced]
             lattice = flint.fmpz_mat(widened + [row[:end] for row in basis[len(reduced) : end]])
-            reduced = lattice.lll().tolist()
+            reduced = lattice.lll(False, _DELTA, _ETA).tolist()
             progress(end, dimension)
         modulus = self.e**self.m
         norms = [(sum(abs(int(entry)) for entry in row), row) for row in reduced]
