@@ -229,11 +229,11 @@ def small_exponent(size: int) -> Iterator[Row]:
             assert factoring.wiener(n, e) is not None
             yield f"convergents, d of {d_bits} bits", spent, f"N^{d_bits / size:.4f}"
             continue
+        lattice = small.Lattice(n, e, m, starts)
         started = time.process_time()
-        assert small.Lattice(n, e, m, starts).factor() in (p, q)
-        dimension = len(small.Lattice(n, e, m, starts).shifts)
+        assert lattice.factor() in (p, q)
         spent = time.process_time() - started
-        yield f"lattice of dimension {dimension}, d of {d_bits} bits", spent, f"N^{d_bits / size:.4f}"
+        yield f"lattice of dimension {len(lattice.shifts)}, d of {d_bits} bits", spent, f"N^{d_bits / size:.4f}"
     n, e = prime(size // 2) * prime(size // 2), RANDOM.getrandbits(size) | 1
     for bits in (24, 28, 32):
         started = time.process_time()

@@ -87,6 +87,11 @@ class AuditSettings:
     follow: float = 0.0
     retention_days: int = 90
 
+    @property
+    def own_authorities(self) -> bool:
+        """Whether accounts have authorities of their own; with the profile of AWS they have registered ones only."""
+        return self.profile is not Profile.AWS
+
 
 @dataclass(frozen=True, slots=True)
 class Audit:
@@ -224,15 +229,14 @@ class Certificates(Examiner):
 
     Args:
         audit: what for.
-        table: ``certificates``, or ``EVERY_AUTHORITY``: with the profile of AWS, whose accounts have no authority of
-            their own, only the registered ones.
+        table: ``certificates``, or ``EVERY_AUTHORITY``: without ``own_authorities`` only the registered ones.
     """
 
     columns: tuple[str, ...] = ()
 
     def __init__(self, audit: Audit, table: FromClause = schema.certificates) -> None:
         super().__init__(audit)
-        if table is EVERY_AUTHORITY and audit.settings.profile is Profile.AWS:
+        if table is EVERY_AUTHORITY and not audit.settings.own_authorities:
             table = schema.authorities
         self.table = table
         self.statuses = DEVICE_STATUSES if table is schema.certificates else ("ACTIVE",)

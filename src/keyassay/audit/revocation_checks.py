@@ -20,7 +20,6 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from sqlalchemy import Connection, Row, select, union
 
 from keyassay.audit.examining import DEVICE_STATUSES, Audit, Batch, Certificates, Examiner, Found
-from keyassay.findings import Profile
 from keyassay.registry.admission import Admitted, is_signed_by, read_der
 from keyassay.storage import schema
 
@@ -135,7 +134,7 @@ class Revoked(Certificates):
 class RevokedIntermediate(Examiner):
     """Authorities that their issuer revoked, below which device certificates are active.
 
-    They are the registered ones and, but for the profile of AWS, those by which the account issues or has issued.
+    They are the registered ones and, with ``own_authorities``, those by which the account issues or has issued.
     """
 
     def __init__(self, audit: Audit) -> None:
@@ -149,7 +148,7 @@ class RevokedIntermediate(Examiner):
         """The account's authorities that others signed, by id; they are few."""
         mine = self.audit.account_id
         queries = [select(_A.id, _A.der).where(_A.account_id == mine)]
-        if self.audit.settings.profile is not Profile.AWS:
+        if self.audit.settings.own_authorities:
             queries.append(select(_I.id, _I.der).where(_I.account_id == mine))
         rows = connection.execute(union(*queries).order_by("id"))
         read = {row.id: read_der(bytes(row.der)) for row in rows}
